@@ -1,0 +1,1 @@
+//! Configuration text in, one `Document` out.

@@ -1,0 +1,1 @@
+//! The C ABI of foreign (Go or C) output plugins.
