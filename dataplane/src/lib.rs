@@ -1,1 +1,30 @@
-//! The engine.
+//! The engine of `dataplane`, as a library; `main.rs` is the program.
+//!
+//! Layers, each importing only those above it in this list:
+//! data ([`limits`], [`log`], [`tag`], [`kernel`], [`event`], [`codec`]), pure state ([`route`],
+//! [`chunk`], [`flush`]), seams ([`plugin`], [`reactor`]), plugins ([`inputs`], [`outputs`]), one core
+//! ([`lane`], [`shard`]), the process ([`pipeline`], [`supervisor`], [`cli`]).
+
+pub mod codec;
+pub mod event;
+pub mod kernel;
+pub mod limits;
+pub mod log;
+pub mod tag;
+
+pub mod chunk;
+pub mod flush;
+pub mod route;
+
+pub mod plugin;
+pub mod reactor;
+
+pub mod inputs;
+pub mod outputs;
+
+pub mod lane;
+pub mod shard;
+
+pub mod cli;
+pub mod pipeline;
+pub mod supervisor;

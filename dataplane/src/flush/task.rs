@@ -1,0 +1,19 @@
+//! One chunk on its way to one output.
+
+use std::sync::Arc;
+
+use crate::chunk::Chunk;
+use crate::route::mask::OutputId;
+
+/// A chunk to be flushed to an output, with its history.
+#[derive(Debug)]
+pub struct FlushTask {
+    /// Where to.
+    pub output: OutputId,
+    /// What.
+    pub chunk: Arc<Chunk>,
+    /// Attempts that have failed.
+    pub attempts: u32,
+    /// Number for the log, unique on its shard.
+    pub number: u64,
+}

@@ -1,0 +1,6 @@
+//! The built-in inputs, one file or folder each. To add one: write its file, add its `mod` and its line.
+
+use crate::plugin::descriptor::InputPlugin;
+
+/// Every built-in input, sorted by name.
+pub static INPUTS: &[&InputPlugin] = &[];

@@ -1,0 +1,42 @@
+//! Every bound of the engine, in one place, each with its reason.
+
+use std::time::Duration;
+
+/// Bytes at which an open chunk is sealed. Fluent Bit's chunks aim at 2 MB too, and plugins size buffers by it.
+pub const CHUNK_BYTES_FULL: usize = 2 * 1024 * 1024;
+/// Free bytes below which a chunk of the largest class counts as full: less is not worth another append.
+pub const CHUNK_ROOM_MIN: usize = 32 * 1024;
+/// Capacities an open chunk grows through, so that ten thousand quiet tags cost their data and not 20 GB.
+pub const CHUNK_CLASSES: [usize; 5] =
+    [1024, 8 * 1024, 64 * 1024, 512 * 1024, CHUNK_BYTES_FULL + CHUNK_SLACK];
+/// Writable bytes kept after the full mark, so that vector kernels may store whole registers.
+pub const CHUNK_SLACK: usize = 4096;
+/// Largest buffer one event may ask for; inputs have smaller limits of their own.
+pub const EVENT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Idle buffers of the largest class that a shard keeps: they stay in cache, the rest goes back to the system.
+pub const POOL_BUFFERS_MAX: usize = 8;
+/// Tags a shard remembers before it forgets the quiet ones; forgetting costs a recompute.
+pub const TAGS_MAX: usize = 65_536;
+/// Longest tag. A longer one is cut: plugins and file names could not take it anyway.
+pub const TAG_BYTES_MAX: usize = 4096;
+/// How often one record may be re-tagged before it is delivered as it is.
+pub const RETAGS_MAX: u32 = 8;
+/// Lines the log holds while its reader is slow; the rest is counted and dropped.
+pub const LOG_LINES_MAX: usize = 8192;
+/// Time between a plugin's last flush and its exit call: some say OK before they have sent.
+pub const FOREIGN_LINGER: Duration = Duration::from_secs(1);
+/// Read size for sockets and files. Measured flat from 128 KiB to 1 MiB.
+pub const READ_BYTES: usize = 256 * 1024;
+/// The soft memlock limit below which glommio refuses to start an executor.
+pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+/// Lane threads one shard may have for one library.
+pub const LANE_THREADS_MAX: usize = 64;
+/// Connections one instance may hold; more are accepted and closed, counted and logged.
+pub const CONNECTIONS_MAX: usize = 65_536;
+/// Longest wait of the drive loop when nothing is due: bounds the cost of a lost wake-up.
+pub const IDLE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Chunks formatted ahead for one sink by one shard.
+pub const SINK_JOBS_MAX: usize = 2;
+
+const _: () = assert!(CHUNK_CLASSES[CHUNK_CLASSES.len() - 1] > CHUNK_BYTES_FULL);
+const _: () = assert!(CHUNK_ROOM_MIN < CHUNK_CLASSES[2]);

@@ -1,0 +1,6 @@
+//! The built-in outputs, one file or folder each. To add one: write its file, add its `mod` and its line.
+
+use crate::plugin::descriptor::OutputPlugin;
+
+/// Every built-in output, sorted by name.
+pub static OUTPUTS: &[&OutputPlugin] = &[];

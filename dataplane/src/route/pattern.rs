@@ -1,0 +1,111 @@
+//! One tag pattern: Fluent Bit's `match` with `*`, or a `match_regex`.
+
+use regex::bytes::Regex;
+
+/// A compiled pattern.
+#[derive(Clone, Debug)]
+pub enum TagPattern {
+    /// Matches every tag.
+    Any,
+    /// No star: the tag itself.
+    Exact(Vec<u8>),
+    /// The literals between stars; each star matches any run of bytes, dots included.
+    Glob(Vec<Vec<u8>>),
+    /// `match_regex`, searched anywhere in the tag.
+    Regex(Regex),
+    /// Neither `match` nor `match_regex` was given.
+    Nothing,
+}
+
+impl TagPattern {
+    /// Compiles a `match` value. A value of any text is a pattern.
+    pub fn glob(text: &str) -> TagPattern {
+        if !text.contains('*') {
+            return TagPattern::Exact(text.as_bytes().to_vec());
+        }
+        if text.bytes().all(|byte| byte == b'*') {
+            return TagPattern::Any;
+        }
+        TagPattern::Glob(text.split('*').map(|part| part.as_bytes().to_vec()).collect())
+    }
+
+    /// Compiles a `match_regex` value.
+    ///
+    /// # Errors
+    /// What is wrong with the expression.
+    pub fn regex(text: &str) -> Result<TagPattern, String> {
+        match Regex::new(text) {
+            Ok(regex) => Ok(TagPattern::Regex(regex)),
+            Err(error) => Err(format!("`{text}` is no regular expression: {error}")),
+        }
+    }
+
+    /// Whether the tag matches.
+    pub fn matches(&self, tag: &[u8]) -> bool {
+        match self {
+            TagPattern::Any => true,
+            TagPattern::Exact(text) => text == tag,
+            TagPattern::Glob(parts) => glob_matches(parts, tag),
+            TagPattern::Regex(regex) => regex.is_match(tag),
+            TagPattern::Nothing => false,
+        }
+    }
+}
+
+/// The first part is anchored at the start and the last at the end; those between are found leftmost,
+/// which is enough because a star may take anything.
+fn glob_matches(parts: &[Vec<u8>], tag: &[u8]) -> bool {
+    let [first, middle @ .., last] = parts else { return false };
+    let Some(mut rest) = tag.strip_prefix(first.as_slice()) else { return false };
+    for part in middle {
+        let Some(at) = memchr::memmem::find(rest, part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_fluent_bit() {
+        let table = [
+            ("*", "anything.at.all", true),
+            ("kube.*", "kube.a.b", true),
+            ("kube.*", "kube", false),
+            ("*.log", "a.b.log", true),
+            ("*.log", "a.log.gz", false),
+            ("a*b*c", "a1b2c", true),
+            ("a*b*c", "acb", false),
+            ("exact", "exact", true),
+            ("exact", "exactly", false),
+            ("ab*ba", "aba", false),
+            ("", "", true),
+            ("", "x", false),
+        ];
+        for (pattern, tag, expected) in table {
+            assert_eq!(TagPattern::glob(pattern).matches(tag.as_bytes()), expected, "{pattern} {tag}");
+        }
+        assert!(TagPattern::regex("^(app|db)\\.").unwrap().matches(b"db.one"));
+        assert!(TagPattern::regex("(").is_err());
+    }
+
+    fn naive(pattern: &[u8], tag: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => tag.is_empty(),
+            Some((b'*', rest)) => (0..=tag.len()).any(|at| naive(rest, &tag[at..])),
+            Some((byte, rest)) => tag.first() == Some(byte) && naive(rest, &tag[1..]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_glob_equals_the_naive_matcher(pattern in "[ab.*]{0,8}", tag in "[ab.]{0,10}") {
+            let matched = TagPattern::glob(&pattern).matches(tag.as_bytes());
+            prop_assert_eq!(matched, naive(pattern.as_bytes(), tag.as_bytes()));
+        }
+    }
+}
