@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::flush::watermark::Meter;
 use crate::tag::Tag;
@@ -19,6 +20,31 @@ pub struct Chunk {
     input: InputId,
     record_count: u32,
     meter: Arc<Meter>,
+    /// 0, or one more than the [`Lost`] of an output that gave it up. Only its own shard touches it; it
+    /// is atomic because the chunk itself visits lane threads.
+    lost: AtomicU8,
+}
+
+/// Why an output did not deliver a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The output refused it for good.
+    Refused,
+    /// The retry limit was reached.
+    RetriesExhausted,
+}
+
+impl Lost {
+    /// Every cause, in the order of its index.
+    pub const ALL: [Lost; 2] = [Lost::Refused, Lost::RetriesExhausted];
+
+    /// The words used in logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Lost::Refused => "refused",
+            Lost::RetriesExhausted => "retries exhausted",
+        }
+    }
 }
 
 impl Chunk {
@@ -30,7 +56,7 @@ impl Chunk {
         record_count: u32,
         meter: Arc<Meter>,
     ) -> Chunk {
-        Chunk { bytes, tag, input, record_count, meter }
+        Chunk { bytes, tag, input, record_count, meter, lost: AtomicU8::new(0) }
     }
 
     /// The events, each `92 92 d7 00 ts8 metadata body`.
@@ -61,6 +87,19 @@ impl Chunk {
     /// What its bytes are charged to.
     pub fn meter(&self) -> &Arc<Meter> {
         &self.meter
+    }
+
+    /// Notes that one of its outputs gave it up.
+    pub fn mark_lost(&self, cause: Lost) {
+        self.lost.store(cause as u8 + 1, Ordering::Relaxed);
+    }
+
+    /// Why one of its outputs gave it up, if one did.
+    pub fn lost(&self) -> Option<Lost> {
+        match self.lost.load(Ordering::Relaxed) {
+            0 => None,
+            noted => Some(Lost::ALL[usize::from(noted) - 1]),
+        }
     }
 
     /// The buffer, for its pool.

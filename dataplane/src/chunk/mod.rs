@@ -9,4 +9,4 @@ mod chunk;
 pub mod open;
 pub mod pool;
 
-pub use chunk::{Chunk, InputId};
+pub use chunk::{Chunk, InputId, Lost};

@@ -12,6 +12,8 @@ pub struct OpenChunk {
     pub committed_bytes: usize,
     /// Records in the committed part.
     pub record_count: u32,
+    /// The chunk before it was filled: begin in the largest class and copy nothing.
+    is_busy: bool,
 }
 
 /// Whether a chunk can take what is asked for.
@@ -36,6 +38,7 @@ impl OpenChunk {
         if self.bytes.capacity() < needed {
             // A chunk that outgrows a class is likely to go on growing: one class up at least.
             let next = CHUNK_CLASSES.iter().find(|class| **class > self.bytes.capacity());
+            let next = if self.is_busy { CHUNK_CLASSES.last() } else { next };
             let mut larger = pool.take(needed.max(next.copied().unwrap_or(0)));
             larger.extend_from_slice(&self.bytes);
             pool.give(std::mem::replace(&mut self.bytes, larger));
@@ -43,6 +46,11 @@ impl OpenChunk {
         let capacity = self.bytes.capacity();
         let slack = CHUNK_SLACK.min(capacity - used - wanted);
         Room::Bytes(capacity - slack - used)
+    }
+
+    /// Begins anew after its bytes were taken.
+    pub fn restart(&mut self, is_busy: bool) {
+        *self = OpenChunk { is_busy, ..OpenChunk::default() };
     }
 
     /// Whether it should be sealed at once rather than at the tick.
@@ -54,6 +62,7 @@ impl OpenChunk {
     /// fits, so that a chunk which waits for a dead output holds its data and no more.
     pub fn take_bytes(&mut self, pool: &mut ChunkPool) -> Vec<u8> {
         self.bytes.truncate(self.committed_bytes);
+        self.committed_bytes = 0;
         let bytes = std::mem::take(&mut self.bytes);
         if bytes.len() * 2 >= bytes.capacity() {
             return bytes;

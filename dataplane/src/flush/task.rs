@@ -17,3 +17,14 @@ pub struct FlushTask {
     /// Number for the log, unique on its shard.
     pub number: u64,
 }
+
+/// How a flush went; Fluent Bit's `FLB_OK`, `FLB_RETRY` and `FLB_ERROR`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushStatus {
+    /// Delivered.
+    Ok,
+    /// Try again later, within the retry limit.
+    Retry,
+    /// Will never be accepted: dropped and counted.
+    Error,
+}

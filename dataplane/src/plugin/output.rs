@@ -7,16 +7,7 @@ use std::sync::Arc;
 use crate::chunk::Chunk;
 use crate::log::Log;
 
-/// How a flush went; Fluent Bit's `FLB_OK`, `FLB_RETRY` and `FLB_ERROR`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlushStatus {
-    /// Delivered.
-    Ok,
-    /// Try again later, within the retry limit.
-    Retry,
-    /// Will never be accepted: dropped and counted.
-    Error,
-}
+pub use crate::flush::task::FlushStatus;
 
 /// One configured output, immutable and shared by all shards.
 #[derive(Clone)]

@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 struct Shared<T> {
     length: AtomicUsize,
@@ -65,23 +65,20 @@ impl<T> Receiver<T> {
         self.0.length.store(0, Ordering::Release);
     }
 
-    /// Waits until there is a message, without taking it.
-    pub async fn ready(&mut self) {
-        poll_fn(|context| {
-            let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if !state.messages.is_empty() {
-                return Poll::Ready(());
-            }
-            state.waker = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+    /// Ready when there is a message, which it leaves there.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.messages.is_empty() {
+            return Poll::Ready(());
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Waits for one message.
     pub async fn receive(&mut self) -> T {
         loop {
-            self.ready().await;
+            poll_fn(|context| self.poll_ready(context)).await;
             let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
             if !state.messages.is_empty() {
                 let message = state.messages.remove(0);

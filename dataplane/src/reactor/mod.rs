@@ -13,6 +13,7 @@ pub mod mailbox;
 pub mod net;
 pub mod probe;
 pub mod readiness;
+pub mod signals;
 
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,0 +1,130 @@
+//! What both dialects become: sections of properties, in order, repeats kept.
+
+use std::fmt::Write;
+
+use crate::span::{SourceMap, Span};
+
+/// One key and its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Property {
+    /// The key as it is written.
+    pub key: String,
+    /// The value, `${NAME}` expanded.
+    pub value: String,
+    /// Where the key stands.
+    pub key_span: Span,
+    /// Where the value stands.
+    pub value_span: Span,
+}
+
+/// A section such as `[INPUT]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// The name as it is written.
+    pub name: String,
+    /// Where its header, or in YAML its first key, stands.
+    pub span: Span,
+    /// Its properties.
+    pub properties: Vec<Property>,
+    /// Nested blocks (`processors`, `routes`): name and place. Kept so that they can be refused there.
+    pub blocks: Vec<(String, Span)>,
+}
+
+impl Section {
+    /// An empty section.
+    pub fn new(name: impl Into<String>, span: Span) -> Section {
+        Section { name: name.into(), span, properties: Vec::new(), blocks: Vec::new() }
+    }
+
+    /// The last property of this key, in any case.
+    pub fn get(&self, key: &str) -> Option<&Property> {
+        self.properties.iter().rfind(|property| property.key.eq_ignore_ascii_case(key))
+    }
+
+    /// All properties of this key, in order.
+    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Property> + 'a {
+        self.properties.iter().filter(move |property| property.key.eq_ignore_ascii_case(key))
+    }
+
+    /// The first `name`: Fluent Bit takes the first of repeated ones.
+    pub fn plugin_name(&self) -> Option<&Property> {
+        self.properties.iter().find(|property| property.key.eq_ignore_ascii_case("name"))
+    }
+}
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Every text that was read.
+    pub sources: SourceMap,
+    /// All `[SERVICE]` sections merged.
+    pub service: Section,
+    /// `[INPUT]`s.
+    pub inputs: Vec<Section>,
+    /// `[FILTER]`s.
+    pub filters: Vec<Section>,
+    /// `[OUTPUT]`s.
+    pub outputs: Vec<Section>,
+    /// `[CUSTOM]`s.
+    pub customs: Vec<Section>,
+    /// `[PARSER]`s.
+    pub parsers: Vec<Section>,
+    /// `[MULTILINE_PARSER]`s.
+    pub multiline_parsers: Vec<Section>,
+    /// Paths of shared objects to load.
+    pub plugins: Vec<Property>,
+}
+
+impl Document {
+    /// A configuration that says nothing.
+    pub fn empty() -> Document {
+        let mut sources = SourceMap::default();
+        let nowhere = Span::new(sources.add("defaults", ""), 0, 0);
+        Document {
+            sources,
+            service: Section::new("SERVICE", nowhere),
+            inputs: Vec::new(),
+            filters: Vec::new(),
+            outputs: Vec::new(),
+            customs: Vec::new(),
+            parsers: Vec::new(),
+            multiline_parsers: Vec::new(),
+            plugins: Vec::new(),
+        }
+    }
+
+    /// A stable text of everything, for golden tests and for `--dry-run -vv`.
+    pub fn dump(&self) -> String {
+        let mut out = String::new();
+        let kinds = [
+            ("input", &self.inputs),
+            ("filter", &self.filters),
+            ("output", &self.outputs),
+            ("custom", &self.customs),
+            ("parser", &self.parsers),
+            ("multiline_parser", &self.multiline_parsers),
+        ];
+        self.dump_section(&mut out, "service", &self.service);
+        for (kind, sections) in kinds {
+            for section in sections {
+                self.dump_section(&mut out, kind, section);
+            }
+        }
+        for plugin in &self.plugins {
+            let _ = writeln!(out, "plugin {:?}", plugin.value);
+        }
+        out
+    }
+
+    fn dump_section(&self, out: &mut String, kind: &str, section: &Section) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{kind}");
+        for property in &section.properties {
+            let (_, line, column) = self.sources.position(property.key_span);
+            let _ = writeln!(out, "  {} = {:?}  # {line}:{column}", property.key, property.value);
+        }
+        for (name, _) in &section.blocks {
+            let _ = writeln!(out, "  {name} {{...}}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `${NAME}` and `${NAME:-word}` in values: one pass, variables of the configuration before those of the
+//! environment.
+
+use std::collections::HashMap;
+
+use crate::document::{Document, Property, Section};
+use crate::error::{Problem, Problems};
+
+/// Variables: `@SET` and YAML `env` first, then the environment of the process.
+pub struct Variables<'a> {
+    defined: HashMap<String, String>,
+    environment: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl<'a> Variables<'a> {
+    /// Variables over an environment.
+    pub fn new(environment: &'a dyn Fn(&str) -> Option<String>) -> Variables<'a> {
+        Variables { defined: HashMap::new(), environment }
+    }
+
+    /// Defines one; a later definition wins.
+    pub fn define(&mut self, name: &str, value: &str) {
+        self.defined.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// The value; an empty variable of the environment counts as unset.
+    pub fn get(&self, name: &str) -> Option<String> {
+        match self.defined.get(name) {
+            Some(value) => Some(value.clone()),
+            None => (self.environment)(name).filter(|value| !value.is_empty()),
+        }
+    }
+
+    /// Expands a value. Names that are not set are returned beside it.
+    pub fn expand(&self, text: &str) -> (String, Vec<String>) {
+        let mut out = String::with_capacity(text.len());
+        let mut unset = Vec::new();
+        let mut rest = text;
+        while let Some(start) = rest.find("${") {
+            let Some(length) = rest[start + 2..].find('}') else { break };
+            let name = &rest[start + 2..start + 2 + length];
+            out += &rest[..start];
+            let (name, word) = match name.split_once(":-") {
+                Some((name, word)) => (name, Some(word)),
+                None => (name, None),
+            };
+            match (self.get(name).filter(|value| !value.is_empty()), word) {
+                (Some(value), _) => out += &value,
+                (None, Some(word)) => out += word,
+                (None, None) if name.is_empty() => out += "${}",
+                (None, None) => unset.push(name.to_owned()),
+            }
+            rest = &rest[start + 2 + length + 1..];
+        }
+        out += rest;
+        (out, unset)
+    }
+
+    /// Expands every value of a document.
+    pub fn expand_document(&self, document: &mut Document, problems: &mut Problems) {
+        let sections = std::iter::once(&mut document.service)
+            .chain(&mut document.inputs)
+            .chain(&mut document.filters)
+            .chain(&mut document.outputs)
+            .chain(&mut document.customs)
+            .chain(&mut document.parsers)
+            .chain(&mut document.multiline_parsers);
+        for section in sections {
+            self.expand_section(section, problems);
+        }
+    }
+
+    /// Expands every value of a section. A multiline `rule` holds a regular expression and stays.
+    pub fn expand_section(&self, section: &mut Section, problems: &mut Problems) {
+        for property in &mut section.properties {
+            if !property.key.eq_ignore_ascii_case("rule") {
+                self.expand_property(property, problems);
+            }
+        }
+    }
+
+    fn expand_property(&self, property: &mut Property, problems: &mut Problems) {
+        if !property.value.contains("${") {
+            return;
+        }
+        let (value, unset) = self.expand(&property.value);
+        property.value = value;
+        for name in unset {
+            let message =
+                format!("variable `${{{name}}}` is used but not set, in `{}`", property.key);
+            let help = format!("set it, or give it a default: `${{{name}:-value}}`");
+            problems.push(Problem::warning(property.value_span, message).with_help(help));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_expand_in_one_pass_with_defaults() {
+        let environment = |name: &str| match name {
+            "HOME" => Some("/root".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        let mut variables = Variables::new(&environment);
+        variables.define("A", "${HOME}");
+        let table = [
+            ("${HOME}/x", "/root/x"),
+            ("${A}", "${HOME}"),
+            ("${EMPTY:-word}", "word"),
+            ("${NOPE:-}", ""),
+            ("a${NOPE}b", "ab"),
+            ("$HOME ${} ${open", "$HOME ${} ${open"),
+            ("a}b.${HOME}", "a}b./root"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(variables.expand(text).0, expected, "{text}");
+        }
+        assert_eq!(variables.expand("${NOPE}").1, ["NOPE"]);
+    }
+}

@@ -1,0 +1,33 @@
+//! One executor on one pinned thread: the body of a shard.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use glommio::{LocalExecutorBuilder, Placement};
+
+/// Bytes glommio registers for its own buffers. The default of 10 MiB a core is for direct I/O, unused here.
+const IO_MEMORY_BYTES: usize = 64 * 1024;
+/// Wakes from other threads are only seen when this timer fires or a task yields.
+const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+
+/// Runs a future to its end on this thread, pinned to `cpu` if one is given.
+///
+/// # Errors
+/// When the executor cannot be made; [`super::probe::check`] finds the usual reasons first.
+pub fn run<F>(name: &str, cpu: Option<usize>, future: F) -> io::Result<F::Output>
+where
+    F: Future,
+{
+    let placement = match cpu {
+        Some(cpu) => Placement::Fixed(cpu),
+        None => Placement::Unbound,
+    };
+    let executor = LocalExecutorBuilder::new(placement)
+        .name(name)
+        .io_memory(IO_MEMORY_BYTES)
+        .preempt_timer(PREEMPT_TIMER)
+        .make()
+        .map_err(io::Error::from)?;
+    Ok(executor.run(future))
+}

@@ -1,0 +1,403 @@
+//! Runs a [`Shard`] on the reactor: takes messages, hands tasks to lanes, ticks, and stops.
+//!
+//! Tasks of one shard share an [`Engine`] behind `Rc`; no borrow of the shard lives across an await.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::chunk::InputId;
+use crate::flush::task::{FlushStatus, FlushTask};
+use crate::flush::watermark::Change;
+use crate::lane::sink::SinkOwners;
+use crate::lane::thread::{ForeignFlush, ThreadGroup};
+use crate::lane::{Message, ShardSender};
+use crate::limits::SINK_JOBS_MAX;
+use crate::log::{Level, Log};
+use crate::plugin::output::{Flush, SinkOutput};
+use crate::reactor::event::{Bell, Latch};
+use crate::reactor::mailbox::Receiver;
+use crate::reactor::{monotonic_ns, sleep, spawn};
+use crate::route::mask::OutputId;
+use crate::shard::ledger::InputLedger;
+use crate::shard::sources::{self, Sources};
+use crate::shard::{Finished, Shard};
+
+/// Where the tasks of an output go on this shard.
+pub enum Lane {
+    /// Awaited here.
+    Local(Rc<dyn Flush>),
+    /// Formatted here, written by its owner.
+    Sink(Arc<dyn SinkOutput>),
+    /// Called by the threads of a group.
+    Thread {
+        /// Index into the engine's groups.
+        group: usize,
+        /// The plugin.
+        flush: Arc<ForeignFlush>,
+    },
+}
+
+/// Names of an instance for logs.
+#[derive(Clone, Debug)]
+pub struct InstanceName {
+    /// `tail.0`, or its alias.
+    pub name: String,
+}
+
+/// What a shard is driven with.
+pub struct EnginePlan {
+    /// Index of this shard.
+    pub index: usize,
+    /// The state machine.
+    pub shard: Shard,
+    /// A lane for each output.
+    pub lanes: Vec<Lane>,
+    /// The groups of lane threads.
+    pub groups: Vec<ThreadGroup>,
+    /// The owners of sinks.
+    pub owners: SinkOwners,
+    /// Names of the inputs.
+    pub inputs: Vec<InstanceName>,
+    /// Names of the outputs.
+    pub outputs: Vec<InstanceName>,
+    /// Messages from other threads.
+    pub inbox: Receiver<Message>,
+    /// The way to every shard, this one included.
+    pub shards: Vec<ShardSender>,
+    /// Time between flush ticks.
+    pub flush_interval: Duration,
+    /// Told when an input ends the process.
+    pub stop_process: Box<dyn Fn()>,
+    /// `[engine]`.
+    pub log: Log,
+}
+
+/// Everything the tasks of a shard share.
+pub struct Engine {
+    pub(super) shard: RefCell<Shard>,
+    pub(super) index: usize,
+    lanes: Vec<Lane>,
+    groups: RefCell<Vec<ThreadGroup>>,
+    owners: SinkOwners,
+    inputs: Vec<InstanceName>,
+    outputs: Vec<InstanceName>,
+    inbox: RefCell<Receiver<Message>>,
+    messages: RefCell<Vec<Message>>,
+    pub(super) shards: Vec<ShardSender>,
+    flush_interval: Duration,
+    pub(super) stop_process: Box<dyn Fn()>,
+    pub(super) log: Log,
+    pub(super) stop: Latch,
+    pub(super) resume: Bell,
+    /// Rings when a task of a source ends or a flush completes, while the shard stops.
+    pub(super) progress: Bell,
+    deadline: Latch,
+    pub(super) running_sources: Cell<usize>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    pub(super) connections: RefCell<Vec<Message>>,
+    pub(super) connection_bell: Bell,
+    is_pumping: Cell<bool>,
+}
+
+/// What a shard leaves when it has ended.
+pub struct ShardReport {
+    /// The account of each input.
+    pub inputs: Vec<InputLedger>,
+    /// Totals of each output.
+    pub outputs: Vec<crate::flush::scheduler::LaneCounters>,
+    /// Flushes that were under way at the deadline.
+    pub abandoned_flushes: usize,
+}
+
+/// Runs a shard until it is told to stop and has drained, or its deadline has come.
+pub async fn run(plan: EnginePlan, sources: Sources) -> ShardReport {
+    let engine = Rc::new(Engine {
+        shard: RefCell::new(plan.shard),
+        index: plan.index,
+        lanes: plan.lanes,
+        groups: RefCell::new(plan.groups),
+        owners: plan.owners,
+        inputs: plan.inputs,
+        outputs: plan.outputs,
+        inbox: RefCell::new(plan.inbox),
+        messages: RefCell::default(),
+        shards: plan.shards,
+        flush_interval: plan.flush_interval,
+        stop_process: plan.stop_process,
+        log: plan.log,
+        stop: Latch::default(),
+        resume: Bell::default(),
+        progress: Bell::default(),
+        deadline: Latch::default(),
+        running_sources: Cell::new(0),
+        buffers: RefCell::default(),
+        connections: RefCell::default(),
+        connection_bell: Bell::default(),
+        is_pumping: Cell::new(false),
+    });
+    sources::start(&engine, sources);
+    spawn(tick(Rc::clone(&engine)));
+    spawn(take_messages(Rc::clone(&engine)));
+    engine.stop.wait().await;
+    drain(&engine).await;
+    engine.report()
+}
+
+/// The flush tick.
+async fn tick(engine: Rc<Engine>) {
+    loop {
+        sleep(engine.flush_interval).await;
+        engine.shard.borrow_mut().seal_all();
+        engine.shard.borrow_mut().scheduler().queue_due(monotonic_ns());
+        engine.pump();
+    }
+}
+
+/// Takes messages of other threads as they come. Busy sources take them in `pump` as well.
+async fn take_messages(engine: Rc<Engine>) {
+    loop {
+        std::future::poll_fn(|context| engine.inbox.borrow_mut().poll_ready(context)).await;
+        engine.pump();
+    }
+}
+
+/// Lets the sources end, seals what they left, and waits until all of it has gone or time is over.
+async fn drain(engine: &Rc<Engine>) {
+    let drained = async {
+        engine.progress.wait_until(|| engine.running_sources.get() == 0).await;
+        engine.shard.borrow_mut().seal_all();
+        engine.shard.borrow_mut().scheduler().begin_stopping(monotonic_ns());
+        engine.pump();
+        loop {
+            let wait = async {
+                engine.progress.wait_until(|| engine.is_idle()).await;
+                true
+            };
+            // A retry that comes due is queued here at once rather than at the next tick.
+            let next_due = engine.shard.borrow_mut().scheduler().next_due_ns();
+            let now = monotonic_ns();
+            let due = next_due.map_or(Duration::from_secs(1), |due| {
+                Duration::from_nanos(due.saturating_sub(now)).min(Duration::from_secs(1))
+            });
+            let timer = async {
+                sleep(due.max(Duration::from_millis(1))).await;
+                false
+            };
+            if futures_lite::future::or(wait, timer).await {
+                return;
+            }
+            engine.shard.borrow_mut().scheduler().queue_due(monotonic_ns());
+            engine.pump();
+        }
+    };
+    futures_lite::future::or(drained, engine.deadline.wait()).await;
+}
+
+impl Engine {
+    /// Takes messages and hands out tasks until there is nothing to do now. Called after every unit
+    /// of work; costs one atomic load when there is nothing.
+    pub fn pump(self: &Rc<Self>) {
+        // A local flush that is ready at once completes inside `dispatch` and calls back here.
+        if self.is_pumping.replace(true) {
+            return;
+        }
+        loop {
+            self.handle_messages();
+            self.tell_changes();
+            let Some(output) = self.shard.borrow_mut().scheduler().next_ready() else { break };
+            self.dispatch(output);
+        }
+        self.is_pumping.set(false);
+        if self.stop.is_set() {
+            self.progress.ring();
+        }
+    }
+
+    fn handle_messages(self: &Rc<Self>) {
+        let mut messages = self.messages.take();
+        self.inbox.borrow_mut().drain(&mut messages);
+        for message in messages.drain(..) {
+            self.handle(message);
+        }
+        self.messages.replace(messages);
+    }
+
+    fn handle(self: &Rc<Self>, message: Message) {
+        match message {
+            Message::Flushed { task, status, worker } => {
+                let output = task.output;
+                let waiting = self.groups.borrow_mut()[worker.group].release(worker.thread);
+                self.finish(task, status);
+                // Every output of the group may use the thread that came free.
+                for (index, lane) in self.lanes.iter().enumerate() {
+                    if matches!(lane, Lane::Thread { group, .. } if *group == worker.group) {
+                        self.shard.borrow_mut().scheduler().list(OutputId(index as u16));
+                    }
+                }
+                if let Some(shard) = waiting
+                    && shard != self.index
+                {
+                    self.shards[shard].send(Message::PermitFree(output));
+                }
+            }
+            Message::Written { task, status, buffer } => {
+                let mut buffers = self.buffers.borrow_mut();
+                if buffers.len() < SINK_JOBS_MAX * 2 {
+                    buffers.push(buffer);
+                }
+                drop(buffers);
+                self.finish(task, status);
+            }
+            Message::Connection { .. } => {
+                self.connections.borrow_mut().push(message);
+                self.connection_bell.ring();
+            }
+            Message::Resume => self.resume.ring(),
+            Message::PermitFree(output) => self.list_group_of(output),
+            Message::Stop => {
+                self.stop.set();
+                self.resume.ring();
+                self.progress.ring();
+            }
+            Message::Deadline => self.deadline.set(),
+        }
+    }
+
+    fn list_group_of(&self, output: OutputId) {
+        let Lane::Thread { group: wanted, .. } = &self.lanes[usize::from(output.0)] else { return };
+        for (index, lane) in self.lanes.iter().enumerate() {
+            if matches!(lane, Lane::Thread { group, .. } if group == wanted) {
+                self.shard.borrow_mut().scheduler().list(OutputId(index as u16));
+            }
+        }
+    }
+
+    /// Hands the tasks of an output to its lane, as many as may go now.
+    fn dispatch(self: &Rc<Self>, output: OutputId) {
+        while self.shard.borrow_mut().scheduler().can_take(output) {
+            match &self.lanes[usize::from(output.0)] {
+                Lane::Local(flush) => {
+                    let Some(task) = self.shard.borrow_mut().next_task(output) else { return };
+                    let (engine, flush) = (Rc::clone(self), Rc::clone(flush));
+                    spawn(async move {
+                        let status = flush.flush(&task.chunk).await;
+                        engine.finish(task, status);
+                        engine.pump();
+                    });
+                }
+                Lane::Sink(sink) => {
+                    let Some(task) = self.shard.borrow_mut().next_task(output) else { return };
+                    let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
+                    buffer.clear();
+                    match sink.format(&task.chunk, &mut buffer) {
+                        FlushStatus::Ok => {
+                            let back = &self.shards[self.index];
+                            self.owners.write(sink.owner(), task, buffer, back);
+                        }
+                        failed => self.finish(task, failed),
+                    }
+                }
+                Lane::Thread { group, flush } => {
+                    let thread = self.groups.borrow_mut()[*group].reserve();
+                    let Some(thread) = thread else { return };
+                    let Some(task) = self.shard.borrow_mut().next_task(output) else { return };
+                    self.groups.borrow_mut()[*group].start_flush(thread, task, flush);
+                }
+            }
+        }
+    }
+
+    fn finish(&self, task: FlushTask, status: FlushStatus) {
+        let (output, input) = (task.output, task.chunk.input());
+        let finished = self.shard.borrow_mut().complete(task, status, monotonic_ns());
+        self.log_finished(&finished, input, output);
+    }
+
+    /// Fluent Bit's lines about retries and losses, which operators grep for.
+    fn log_finished(&self, finished: &Finished, input: InputId, output: OutputId) {
+        let input_name = &self.inputs[usize::from(input.0)].name;
+        let name = &self.outputs[usize::from(output.0)].name;
+        let shard = self.index;
+        match finished {
+            Finished::Delivered { attempts: 0, .. } => {}
+            Finished::Delivered { number, attempts } => self.log.info(format_args!(
+                "flush chunk '{shard}-{number}' succeeded at retry {attempts}: task_id={number}, \
+                 input={input_name} > output={name} (out_id={})",
+                output.0
+            )),
+            Finished::Retrying { number, wait, .. } => self.log.warn(format_args!(
+                "failed to flush chunk '{shard}-{number}', retry in {} seconds: task_id={number}, \
+                 input={input_name} > output={name} (out_id={})",
+                wait.as_secs(),
+                output.0
+            )),
+            Finished::Lost { number, cause, record_count, .. } => self.log.error(format_args!(
+                "chunk '{shard}-{number}' cannot be retried: {}, {record_count} records dropped: \
+                 task_id={number}, input={input_name} > output={name}",
+                cause.label()
+            )),
+        }
+    }
+
+    fn tell_changes(&self) {
+        if !self.shard.borrow().has_changes() {
+            return;
+        }
+        let changes = self.shard.borrow_mut().take_changes();
+        for change in changes {
+            let input = &self.inputs[usize::from(change.input.0)].name;
+            match change.change {
+                Change::Same => {}
+                Change::Paused => {
+                    let holder = self.shard.borrow_mut().scheduler().holder();
+                    let held = match holder {
+                        Some((output, bytes)) => format!(
+                            "; output {} holds {bytes} bytes on shard {}",
+                            self.outputs[usize::from(output.0)].name, self.index
+                        ),
+                        None => String::new(),
+                    };
+                    self.log.warn(format_args!("{input} paused (mem buf overlimit){held}"));
+                }
+                Change::Resumed => {
+                    self.log.info(format_args!("{input} resume (mem buf overlimit)"));
+                    for shard in &self.shards {
+                        shard.send(Message::Resume);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.shard.borrow_mut().scheduler().is_idle()
+    }
+
+    fn report(&self) -> ShardReport {
+        let mut shard = self.shard.borrow_mut();
+        let outputs: Vec<_> = (0..self.lanes.len())
+            .map(|index| shard.scheduler().counters(OutputId(index as u16)))
+            .collect();
+        let abandoned_flushes = (0..self.lanes.len())
+            .map(|index| shard.scheduler().in_flight(OutputId(index as u16)))
+            .sum();
+        let mut inputs = shard.close();
+        for ledger in inputs.iter_mut().filter(|_| abandoned_flushes > 0) {
+            // What was handed to a call that has not returned is neither delivered nor lost for sure:
+            // it counts as left.
+            let known = ledger.delivered_records + ledger.dropped_records() + ledger.left_records;
+            ledger.left_records += (ledger.in_records + ledger.added_records).saturating_sub(known);
+        }
+        for group in self.groups.take() {
+            if abandoned_flushes == 0 {
+                group.join();
+            }
+        }
+        if self.log.writes(Level::Debug) {
+            self.log.debug(format_args!("shard {} has ended", self.index));
+        }
+        ShardReport { inputs, outputs, abandoned_flushes }
+    }
+}

@@ -1,0 +1,111 @@
+//! The law: every record an input saw was delivered, was dropped for a counted cause, or is still held.
+
+use std::fmt;
+
+use crate::chunk::Lost;
+use crate::plugin::input::DropCause;
+
+/// The account of one input.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InputLedger {
+    /// Records seen, those given up by the input included.
+    pub in_records: u64,
+    /// Bytes of events appended.
+    pub in_bytes: u64,
+    /// Records added by filters that re-tag and keep.
+    pub added_records: u64,
+    /// Records every output they were routed to has taken.
+    pub delivered_records: u64,
+    /// Records the input gave up, by [`DropCause`].
+    pub dropped: [u64; DropCause::ALL.len()],
+    /// Records a filter dropped.
+    pub filtered_records: u64,
+    /// Records no output matched.
+    pub unrouted_records: u64,
+    /// Records at least one output lost, by [`Lost`].
+    pub lost: [u64; Lost::ALL.len()],
+    /// Records still held when the account was closed.
+    pub left_records: u64,
+}
+
+impl InputLedger {
+    /// Adds another shard's account of the same input.
+    pub fn add(&mut self, other: &InputLedger) {
+        self.in_records += other.in_records;
+        self.in_bytes += other.in_bytes;
+        self.added_records += other.added_records;
+        self.delivered_records += other.delivered_records;
+        self.filtered_records += other.filtered_records;
+        self.unrouted_records += other.unrouted_records;
+        self.left_records += other.left_records;
+        for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.lost.iter_mut().zip(other.lost) {
+            *mine += theirs;
+        }
+    }
+
+    /// Records dropped for any cause.
+    pub fn dropped_records(&self) -> u64 {
+        self.dropped.iter().sum::<u64>()
+            + self.lost.iter().sum::<u64>()
+            + self.filtered_records
+            + self.unrouted_records
+    }
+
+    /// Whether the law holds for a closed account.
+    pub fn holds(&self) -> bool {
+        self.in_records + self.added_records
+            == self.delivered_records + self.dropped_records() + self.left_records
+    }
+}
+
+/// `in 10 = delivered 7 + dropped 2 (malformed 1, no route 1) + left 1`
+impl fmt::Display for InputLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "in {} = delivered {} + dropped {}",
+            self.in_records + self.added_records,
+            self.delivered_records,
+            self.dropped_records()
+        )?;
+        let by_input = DropCause::ALL.iter().zip(self.dropped).map(|(c, n)| (c.label(), n));
+        let by_output = Lost::ALL.iter().zip(self.lost).map(|(c, n)| (c.label(), n));
+        let others = [("filtered", self.filtered_records), ("no route", self.unrouted_records)];
+        let causes: Vec<String> = by_input
+            .chain(others)
+            .chain(by_output)
+            .filter(|(_, count)| *count > 0)
+            .map(|(label, count)| format!("{label} {count}"))
+            .collect();
+        if !causes.is_empty() {
+            write!(f, " ({})", causes.join(", "))?;
+        }
+        write!(f, " + left {}", self.left_records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_law_is_said_with_its_causes() {
+        let mut ledger = InputLedger { in_records: 10, delivered_records: 7, ..Default::default() };
+        ledger.dropped[DropCause::Malformed as usize] = 1;
+        ledger.unrouted_records = 1;
+        assert!(!ledger.holds());
+        ledger.left_records = 1;
+        assert!(ledger.holds());
+        assert_eq!(
+            ledger.to_string(),
+            "in 10 = delivered 7 + dropped 2 (malformed 1, no route 1) + left 1"
+        );
+        let mut twice = ledger.clone();
+        twice.add(&ledger);
+        assert_eq!((twice.in_records, twice.dropped_records()), (20, 4));
+        assert!(twice.holds());
+    }
+}
