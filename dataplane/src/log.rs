@@ -212,10 +212,8 @@ fn write_entries(
 }
 
 fn push_line(out: &mut String, at: SystemTime, level: Level, component: &str, text: &str) {
-    let stamp = match jiff::Timestamp::try_from(at) {
-        Ok(stamp) => stamp.to_zoned(jiff::tz::TimeZone::system()),
-        Err(_) => jiff::Zoned::now(),
-    };
+    let stamp = jiff::Timestamp::try_from(at).unwrap_or_default();
+    let stamp = stamp.to_zoned_datetime(jiff::tz::TimeZone::system());
     let date = stamp.strftime("%Y/%m/%d %H:%M:%S");
     let nanos = stamp.subsec_nanosecond();
     let level = level.column();

@@ -1,0 +1,308 @@
+//! msgpack to JSON text, as Fluent Bit writes it: its float rule, its escapes, its treatment of broken UTF-8.
+
+use std::io::Write;
+
+use crate::event::msgpack::{Head, map_entries, read_head, take_value};
+
+/// The service keys `json.*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonOptions {
+    /// What becomes of characters beyond ASCII (`json.escape_unicode`).
+    pub unicode: Unicode,
+    /// What becomes of NaN (`json.convert_nan_to_null`).
+    pub nan: Nan,
+}
+
+impl Default for JsonOptions {
+    fn default() -> Self {
+        JsonOptions { unicode: Unicode::Escaped, nan: Nan::Word }
+    }
+}
+
+/// How characters beyond ASCII are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unicode {
+    /// `\u00e9`
+    Escaped,
+    /// As they are.
+    Raw,
+}
+
+/// How NaN is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nan {
+    /// `nan`, which is no JSON.
+    Word,
+    /// `null`
+    Null,
+}
+
+/// Appends a msgpack value as JSON. Of repeated keys the last is written. Nothing is appended for bytes that
+/// are no value.
+pub fn put_json(value: &[u8], options: JsonOptions, out: &mut Vec<u8>) {
+    let mut rest = value;
+    let Some(head) = read_head(&mut rest) else { return };
+    match head {
+        Head::Nil => out.extend_from_slice(b"null"),
+        Head::Bool(true) => out.extend_from_slice(b"true"),
+        Head::Bool(false) => out.extend_from_slice(b"false"),
+        Head::Uint(number) => put_integer(out, number),
+        Head::Int(number) => put_integer(out, number),
+        Head::Float(number) => put_float(number, options.nan, out),
+        Head::Str(text) | Head::Bin(text) => put_string(text, options.unicode, out),
+        Head::Ext(_, bytes) => {
+            out.push(b'"');
+            for byte in bytes {
+                // Writing to a Vec cannot fail.
+                let _ = write!(out, "\\x{byte:02x}");
+            }
+            out.push(b'"');
+        }
+        Head::Array(count) => {
+            out.push(b'[');
+            for index in 0..count {
+                let Some(item) = take_value(&mut rest) else { break };
+                if index > 0 {
+                    out.push(b',');
+                }
+                put_json(item, options, out);
+            }
+            out.push(b']');
+        }
+        Head::Map(_) => {
+            out.push(b'{');
+            put_entries(value, options, out);
+            out.push(b'}');
+        }
+    }
+}
+
+/// Appends the entries of a map without its braces. Returns whether there were any.
+pub fn put_entries(map: &[u8], options: JsonOptions, out: &mut Vec<u8>) -> bool {
+    let mut is_first = true;
+    let mut entries = map_entries(map);
+    while let Some((key, value)) = entries.next() {
+        if is_repeated(key, value, map) {
+            continue;
+        }
+        if !is_first {
+            out.push(b',');
+        }
+        is_first = false;
+        put_key(key, options, out);
+        out.push(b':');
+        put_json(value, options, out);
+    }
+    !is_first
+}
+
+/// Whether the same key comes again behind this entry.
+fn is_repeated(key: &[u8], value: &[u8], map: &[u8]) -> bool {
+    // `value` lies inside `map`: what follows it are the later entries.
+    let after = value.as_ptr() as usize + value.len() - map.as_ptr() as usize;
+    let mut rest = &map[after..];
+    while let Some(other) = take_value(&mut rest) {
+        if other == key {
+            return true;
+        }
+        if take_value(&mut rest).is_none() {
+            break;
+        }
+    }
+    false
+}
+
+fn put_key(key: &[u8], options: JsonOptions, out: &mut Vec<u8>) {
+    match read_head(&mut &key[..]) {
+        Some(Head::Str(text) | Head::Bin(text)) => put_string(text, options.unicode, out),
+        // A key of another type is written as its text in quotes, to stay JSON.
+        _ => {
+            let mut text = Vec::new();
+            put_json(key, options, &mut text);
+            put_string(&text, options.unicode, out);
+        }
+    }
+}
+
+/// Appends an integer.
+pub fn put_integer(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Whole numbers with one decimal (`3.0`), others with up to 16 significant digits as C's `%g` writes them.
+pub fn put_float(number: f64, nan: Nan, out: &mut Vec<u8>) {
+    if number.is_nan() {
+        let word: &[u8] = match (nan, number.is_sign_negative()) {
+            (Nan::Null, _) => b"null",
+            (Nan::Word, true) => b"-nan",
+            (Nan::Word, false) => b"nan",
+        };
+        out.extend_from_slice(word);
+        return;
+    }
+    if number.is_infinite() {
+        out.extend_from_slice(if number > 0.0 { b"inf" } else { b"-inf" });
+        return;
+    }
+    // Writing to a Vec cannot fail.
+    if number.trunc() == number {
+        let _ = write!(out, "{number:.1}");
+        return;
+    }
+    put_general(number, 16, out);
+}
+
+/// C's `%.{digits}g`.
+fn put_general(number: f64, digits: usize, out: &mut Vec<u8>) {
+    let scientific = format!("{number:.*e}", digits - 1);
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    // Writing to a Vec cannot fail.
+    if exponent < -4 || exponent >= digits as i32 {
+        let mantissa = trim_zeros(mantissa);
+        let sign = if exponent < 0 { '-' } else { '+' };
+        let _ = write!(out, "{mantissa}e{sign}{:02}", exponent.abs());
+        return;
+    }
+    let decimals = (digits as i32 - 1 - exponent).max(0) as usize;
+    out.extend_from_slice(trim_zeros(&format!("{number:.decimals$}")).as_bytes());
+}
+
+fn trim_zeros(text: &str) -> &str {
+    if !text.contains('.') {
+        return text;
+    }
+    text.trim_end_matches('0').trim_end_matches('.')
+}
+
+/// Appends a string in quotes.
+pub fn put_string(text: &[u8], unicode: Unicode, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut rest = text;
+    while !rest.is_empty() {
+        let plain = rest.iter().position(|byte| needs_care(*byte)).unwrap_or(rest.len());
+        out.extend_from_slice(&rest[..plain]);
+        rest = &rest[plain..];
+        let Some(first) = rest.first() else { break };
+        if first.is_ascii() {
+            put_escape(*first, out);
+            rest = &rest[1..];
+        } else {
+            let taken = put_beyond_ascii(rest, unicode, out);
+            rest = &rest[taken..];
+        }
+    }
+    out.push(b'"');
+}
+
+fn needs_care(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\' || byte >= 0x7f
+}
+
+fn put_escape(byte: u8, out: &mut Vec<u8>) {
+    let letter = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        8 => b'b',
+        12 => b'f',
+        _ => {
+            // Writing to a Vec cannot fail.
+            let _ = write!(out, "\\u{byte:04x}");
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', letter]);
+}
+
+/// Writes the character or the broken byte that `rest` begins with; returns how many bytes it took.
+fn put_beyond_ascii(rest: &[u8], unicode: Unicode, out: &mut Vec<u8>) -> usize {
+    let window = &rest[..rest.len().min(4)];
+    let letter = match std::str::from_utf8(window) {
+        Ok(text) => text.chars().next(),
+        Err(error) => {
+            let valid = &window[..error.valid_up_to()];
+            std::str::from_utf8(valid).ok().and_then(|text| text.chars().next())
+        }
+    };
+    let mut buffer = [0; 4];
+    match (letter, unicode) {
+        (Some(letter), Unicode::Raw) => {
+            out.extend_from_slice(letter.encode_utf8(&mut buffer).as_bytes());
+            letter.len_utf8()
+        }
+        (Some(letter), Unicode::Escaped) => {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                // Writing to a Vec cannot fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+            letter.len_utf8()
+        }
+        (None, Unicode::Raw) => {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+            1
+        }
+        (None, Unicode::Escaped) => {
+            // Fluent Bit on x86-64: the byte as a private-use character, U+E000 plus its value, unescaped.
+            let private = char::from_u32(0xe000 + u32::from(rest[0])).unwrap_or('\u{fffd}');
+            out.extend_from_slice(private.encode_utf8(&mut buffer).as_bytes());
+            1
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn float(number: f64) -> String {
+        let mut out = Vec::new();
+        put_float(number, Nan::Word, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn string(text: &[u8], unicode: Unicode) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_string(text, unicode, &mut out);
+        out
+    }
+
+    #[test]
+    fn floats_follow_fluent_bits_rule() {
+        let table = [
+            (3.0, "3.0"),
+            (0.1, "0.1"),
+            (1.5, "1.5"),
+            (1700000000.123456789, "1700000000.123457"),
+            (1e21, "1000000000000000000000.0"),
+            (1e-7, "1e-07"),
+            (0.0001, "0.0001"),
+            (-0.5, "-0.5"),
+            (f64::NAN, "nan"),
+            (f64::NEG_INFINITY, "-inf"),
+        ];
+        for (number, expected) in table {
+            assert_eq!(float(number), expected);
+        }
+    }
+
+    #[test]
+    fn strings_escape_as_fluent_bit_on_x86() {
+        let escaped = |text: &[u8]| string(text, Unicode::Escaped);
+        assert_eq!(escaped("hi \u{e9}\u{1f600}\n\u{1}\u{7f}\"\\/".as_bytes()),
+            br#""hi \u00e9\ud83d\ude00\n\u0001\u007f\"\\/""#);
+        assert_eq!(escaped(b"\xff"), b"\"\xee\x83\xbf\"");
+        assert_eq!(escaped(b"\xc3"), b"\"\xee\x83\x83\"");
+        assert_eq!(string("\u{e9}".as_bytes(), Unicode::Raw), "\"\u{e9}\"".as_bytes());
+        assert_eq!(string(b"a\xffb", Unicode::Raw), "\"a\u{fffd}b\"".as_bytes());
+    }
+
+    #[test]
+    fn the_last_of_repeated_keys_is_written() {
+        let bytes = [0x84, 0xa1, b'a', 1, 0xa1, b'b', 0x92, 0xc0, 0xc3, 0xa1, b'a', 2, 5, 0xc4, 1, b'z'];
+        let mut out = Vec::new();
+        put_json(&bytes, JsonOptions::default(), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"b":[null,true],"a":2,"5":"z"}"#);
+    }
+}

@@ -1,0 +1,7 @@
+//! The few loops where vector code or tables pay, each with a scalar twin it is tested against.
+//!
+//! [`msgpack_skip`] (length of a value), [`newline`] (lines to events), [`json_scan`] (ends of strings).
+
+pub mod json_scan;
+pub mod msgpack_skip;
+pub mod newline;
