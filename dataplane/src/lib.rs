@@ -22,9 +22,9 @@ pub mod reactor;
 pub mod inputs;
 pub mod outputs;
 
-// pub mod lane;
-// pub mod shard;
+pub mod lane;
+pub mod shard;
 
-// pub mod cli;
-// pub mod pipeline;
-// pub mod supervisor;
+pub mod cli;
+pub mod pipeline;
+pub mod supervisor;

@@ -1,2 +1,276 @@
-//! The program.
-fn main() {}
+//! The program: reads the command line and the configuration, goes into the background if asked, and runs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use config::service::{LogLevel, ShardCount};
+use config::{Document, Problems, ServiceSettings, Value};
+
+use dataplane::cli::{self, Options, Request};
+use dataplane::lane::host::{Loaded, PluginHost};
+use dataplane::log::{self, Level, Log};
+use dataplane::pipeline::Pipeline;
+use dataplane::pipeline::build::{self, Surroundings};
+use dataplane::reactor::daemon::{self, Daemon};
+use dataplane::reactor::probe;
+use dataplane::reactor::signals::{self, Signals, exit_now};
+use dataplane::supervisor::{self, Order};
+
+/// Configuration and command line are wrong.
+const STATUS_CONFIG: i32 = 1;
+/// The engine could not start.
+const STATUS_ENGINE: i32 = 255;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Request::Print(text) => {
+            write(&mut std::io::stdout(), &text);
+            ExitCode::SUCCESS
+        }
+        Request::Refuse(text) => {
+            say(&text);
+            ExitCode::from(STATUS_CONFIG as u8)
+        }
+        Request::Run(options) => run(options),
+    }
+}
+
+/// Everything up to the first thread happens here, on the main thread, which then waits for signals.
+fn run(mut options: Options) -> ExitCode {
+    if let Some(workdir) = &options.workdir
+        && let Err(error) = std::env::set_current_dir(workdir)
+    {
+        say(&format!("error: cannot change to `{}`: {error}\n", workdir.display()));
+        return ExitCode::from(STATUS_ENGINE as u8);
+    }
+    let mut problems = std::mem::take(&mut options.problems);
+    let mut document = std::mem::replace(&mut options.document, Document::empty());
+    let environment = |name: &str| environment(name);
+    config::load(&mut document, options.config.as_deref(), &environment, &mut problems);
+    let service = ServiceSettings::of(&document.service, &mut problems);
+    let Some(service) = service.filter(|_| !problems.has_errors()) else {
+        return refuse(&document, &problems);
+    };
+    make_absolute(&mut document, &mut options);
+    let daemon = match service.daemon && !options.is_dry_run {
+        false => None,
+        true => match daemon::detach() {
+            Ok(daemon) => Some(daemon),
+            Err(reason) => {
+                say(&format!("error: cannot go into the background: {reason}\n"));
+                return ExitCode::from(STATUS_ENGINE as u8);
+            }
+        },
+    };
+    let signals = match Signals::block() {
+        Ok(signals) => signals,
+        Err(error) => {
+            say(&format!("error: cannot block signals: {error}\n"));
+            return ExitCode::from(STATUS_ENGINE as u8);
+        }
+    };
+    let (orders, order_queue) = channel();
+    let supervisor_orders = orders.clone();
+    let thread = std::thread::Builder::new().name("supervisor".into()).spawn(move || {
+        let status = supervise(options, document, service, problems, daemon, (order_queue, supervisor_orders));
+        exit_now(status);
+    });
+    if let Err(error) = thread {
+        say(&format!("error: cannot start the supervisor: {error}\n"));
+        return ExitCode::from(STATUS_ENGINE as u8);
+    }
+    loop {
+        let order = match signals.wait() {
+            signals::Request::Stop(name) => Order::Signal(name),
+            signals::Request::Reload => Order::Reload,
+        };
+        if orders.send(order).is_err() {
+            // The supervisor is ending the process.
+            std::thread::park();
+        }
+    }
+}
+
+type Orders = (std::sync::mpsc::Receiver<Order>, std::sync::mpsc::Sender<Order>);
+
+/// Loads plugins, builds the pipeline and runs it. Returns the exit status.
+fn supervise(
+    options: Options,
+    document: Document,
+    service: ServiceSettings,
+    mut problems: Problems,
+    daemon: Option<Daemon>,
+    (order_queue, orders): Orders,
+) -> i32 {
+    let log = match start_log(&options, &service) {
+        Ok(log) => log,
+        Err(reason) => return fail(daemon, &reason, STATUS_ENGINE),
+    };
+    let plugin_log = log.component("plugin");
+    ffi::set_log_sink(Box::new(move |level, text| {
+        let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+        let level = levels.get((level.max(1) - 1) as usize).copied().unwrap_or(Level::Info);
+        plugin_log.write(level, text);
+    }));
+    let host = match PluginHost::start() {
+        Ok(host) => host,
+        Err(error) => return fail(daemon, &format!("cannot start the plugin host: {error}"), STATUS_ENGINE),
+    };
+    let loaded = match load_plugins(&options, &document, &host) {
+        Ok(loaded) => loaded,
+        Err(reason) => return fail(daemon, &reason, STATUS_CONFIG),
+    };
+    let pipeline = match compile(&options, &document, service, &loaded, &mut problems) {
+        Ok(pipeline) => pipeline,
+        Err(text) => return fail(daemon, &text, STATUS_CONFIG),
+    };
+    for warning in problems.iter() {
+        let place = warning.span.map(|span| {
+            let (file, line, column) = document.sources.position(span);
+            format!(" ({file}:{line}:{column})")
+        });
+        log.component("config").warn(format_args!("{}{}", warning.message, place.unwrap_or_default()));
+    }
+    if options.is_dry_run {
+        log.flush(Duration::from_secs(1));
+        say("configuration test is successful\n");
+        return 0;
+    }
+    if let Err(reason) = probe::check() {
+        return fail(daemon, &reason, STATUS_ENGINE);
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    log.info(format_args!("dataplane version={version}, pid={}", std::process::id()));
+    for plugin in &loaded {
+        log.info(format_args!("plugin `{}` loaded, events {:?}", plugin.name, plugin.event_format()));
+    }
+    let started = || {
+        if let Some(daemon) = &daemon {
+            daemon.report(0);
+        }
+    };
+    let result = supervisor::run(pipeline, &host, &log, &order_queue, &orders, started);
+    log.flush(Duration::from_secs(1));
+    match result {
+        Ok(ending) => ending.exit_status,
+        Err(reason) => fail(daemon, &reason, STATUS_ENGINE),
+    }
+}
+
+fn start_log(options: &Options, service: &ServiceSettings) -> Result<Log, String> {
+    // The environment wins over the file and the file over the command line, as in Fluent Bit.
+    let environment = environment("FLB_LOG_LEVEL").and_then(|text| LogLevel::parse(&text).ok());
+    let level = match environment.or(service.log_level) {
+        Some(level) => supervisor::level_of(level),
+        None => {
+            let start = if options.is_quiet { Level::Off } else { Level::Info };
+            (0..options.verbosity).fold(start, |level, _| level.louder())
+        }
+    };
+    let file = service.log_file.as_deref().map(Path::new);
+    match log::start(level, file) {
+        Ok((log, _thread)) => Ok(log),
+        Err(error) => Err(format!("cannot open the log: {error}")),
+    }
+}
+
+fn load_plugins(options: &Options, document: &Document, host: &PluginHost) -> Result<Vec<Loaded>, String> {
+    let mut paths: Vec<PathBuf> = options.plugins.clone();
+    paths.extend(document.plugins.iter().map(|property| PathBuf::from(&property.value)));
+    let mut seen = Vec::new();
+    let mut loaded = Vec::new();
+    for path in paths {
+        let identity = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        if seen.contains(&identity) {
+            continue;
+        }
+        seen.push(identity);
+        loaded.push(host.load(&path)?);
+    }
+    Ok(loaded)
+}
+
+fn compile(
+    options: &Options,
+    document: &Document,
+    service: ServiceSettings,
+    loaded: &[Loaded],
+    problems: &mut Problems,
+) -> Result<Pipeline, String> {
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let shard_count = match service.shards {
+        ShardCount::Auto => available,
+        ShardCount::Fixed(count) => count,
+    };
+    let mem_limit_bytes = service.mem_limit.map_or_else(half_of_memory, |size| size.0);
+    let surroundings = Surroundings { loaded, shard_count, mem_limit_bytes };
+    let pipeline = build::build(document, service, &surroundings, problems);
+    if options.is_strict {
+        problems.make_strict();
+    }
+    match pipeline {
+        Some(pipeline) if !problems.has_errors() => Ok(pipeline),
+        _ => Err(problems.render(&document.sources)),
+    }
+}
+
+/// Half the memory of the machine, or of the control group where that is less.
+fn half_of_memory() -> u64 {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+    });
+    let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let group = group.and_then(|text| text.trim().parse::<u64>().ok());
+    let smaller = [machine, group].into_iter().flatten().min();
+    smaller.unwrap_or(1 << 30) / 2
+}
+
+/// Paths are made absolute before a daemon changes its directory.
+fn make_absolute(document: &mut Document, options: &mut Options) {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for path in &mut options.plugins {
+        *path = absolute(path);
+    }
+    for property in &mut document.plugins {
+        property.value = absolute(Path::new(&property.value)).to_string_lossy().into_owned();
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    match (std::env::var(name), name) {
+        (Ok(value), _) => Some(value),
+        (Err(_), "HOSTNAME") => Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        (Err(_), _) => None,
+    }
+}
+
+fn refuse(document: &Document, problems: &Problems) -> ExitCode {
+    say(&problems.render(&document.sources));
+    say("error: the configuration contains errors, nothing was started\n");
+    ExitCode::from(STATUS_CONFIG as u8)
+}
+
+fn fail(daemon: Option<Daemon>, reason: &str, status: i32) -> i32 {
+    say(&match reason.starts_with("error") || reason.starts_with("warning") {
+        true => format!("{reason}error: the configuration contains errors, nothing was started\n"),
+        false => format!("error: {reason}\n"),
+    });
+    if let Some(daemon) = daemon {
+        daemon.report(status);
+    }
+    status
+}
+
+fn say(text: &str) {
+    write(&mut std::io::stderr(), text);
+}
+
+fn write(target: &mut dyn std::io::Write, text: &str) {
+    // A terminal that is gone has nobody to tell.
+    let _ = target.write_all(text.as_bytes());
+    let _ = target.flush();
+}

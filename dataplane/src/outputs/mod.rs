@@ -2,5 +2,9 @@
 
 use crate::plugin::descriptor::OutputPlugin;
 
+pub mod json_keys;
+mod null;
+mod stdout;
+
 /// Every built-in output, sorted by name.
-pub static OUTPUTS: &[&OutputPlugin] = &[];
+pub static OUTPUTS: &[&OutputPlugin] = &[&null::PLUGIN, &stdout::PLUGIN];

@@ -6,6 +6,7 @@
 //! listeners and inotify are watched by one small thread, because glommio offers no readiness of a
 //! foreign descriptor.
 
+pub mod daemon;
 pub mod event;
 pub mod executor;
 pub mod file;

@@ -9,8 +9,8 @@ use std::mem::MaybeUninit;
 /// What the operator asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// SIGTERM, SIGINT or SIGQUIT: drain and end; at once when asked again.
-    Stop,
+    /// SIGTERM, SIGINT or SIGQUIT, by name: drain and end; at once when asked again.
+    Stop(&'static str),
     /// SIGHUP: read the configuration again.
     Reload,
 }
@@ -53,7 +53,9 @@ impl Signals {
             }
             return match signal {
                 libc::SIGHUP => Request::Reload,
-                _ => Request::Stop,
+                libc::SIGINT => Request::Stop("SIGINT"),
+                libc::SIGQUIT => Request::Stop("SIGQUIT"),
+                _ => Request::Stop("SIGTERM"),
             };
         }
     }

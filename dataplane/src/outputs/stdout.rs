@@ -1,0 +1,156 @@
+//! `stdout`: prints records. Every shard formats, one thread writes whole buffers, so no line is torn.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use config::{Problems, Section, Settings};
+
+use crate::chunk::Chunk;
+use crate::codec::json_date::JsonDateFormat;
+use crate::codec::json_text::put_integer;
+use crate::codec::msgpack_text::put_text;
+use crate::codec::records::{JsonLayout, RecordJson};
+use crate::event::reader::{EventKind, Events};
+use crate::log::Log;
+use crate::outputs::json_keys::{DateKey, record_json};
+use crate::plugin::descriptor::{BuildContext, OutputPlugin, Placement};
+use crate::plugin::output::{
+    FlushStatus, OutputDefinition, SinkBatch, SinkOutput, SinkOwner, SinkWriter,
+};
+
+/// The `stdout` output.
+pub static PLUGIN: OutputPlugin = OutputPlugin {
+    name: "stdout",
+    summary: "prints records to standard output",
+    keys: StdoutSettings::KEYS,
+    placement: Placement::OneSink,
+    build,
+};
+
+config::value_enum! {
+    /// `format`.
+    pub enum Format {
+        /// Fluent Bit's own notation.
+        Msgpack = "msgpack",
+        /// One array a chunk.
+        Json = "json",
+        /// A line a record.
+        JsonLines = "json_lines",
+        /// Records without anything between them.
+        JsonStream = "json_stream",
+    }
+}
+
+config::config_map! {
+    /// What `stdout` is told.
+    pub struct StdoutSettings {
+        /// How records are printed: msgpack, json, json_lines or json_stream.
+        "format" => format: Format, default "msgpack";
+        /// Key of the time in JSON; `off` leaves it out.
+        "json_date_key" => json_date_key: DateKey, default "date";
+        /// Form of the time in JSON: double, iso8601, java_sql_timestamp, epoch or epoch_ms.
+        "json_date_format" => json_date_format: JsonDateFormat, default "double";
+    }
+}
+
+enum Stdout {
+    Text,
+    Json(RecordJson),
+}
+
+fn build(
+    section: &Section,
+    context: &BuildContext<'_>,
+    problems: &mut Problems,
+) -> Option<OutputDefinition> {
+    let settings = StdoutSettings::read(section, context.engine_keys, problems)?;
+    let layout = match settings.format {
+        Format::Msgpack => return Some(OutputDefinition::Sink(Arc::new(Stdout::Text))),
+        Format::Json => JsonLayout::Array,
+        Format::JsonLines => JsonLayout::Lines,
+        Format::JsonStream => JsonLayout::Stream,
+    };
+    let json = record_json(layout, &settings.json_date_key, settings.json_date_format, context.json);
+    Some(OutputDefinition::Sink(Arc::new(Stdout::Json(json))))
+}
+
+impl SinkOutput for Stdout {
+    fn owner(&self) -> SinkOwner {
+        SinkOwner::Stdout
+    }
+
+    fn format(&self, chunk: &Chunk, out: &mut Vec<u8>) -> FlushStatus {
+        match self {
+            Stdout::Text => put_lines(chunk, out),
+            Stdout::Json(json) => {
+                json.put_chunk(chunk.bytes(), out);
+                if json.layout != JsonLayout::Lines {
+                    out.push(b'\n');
+                }
+            }
+        }
+        FlushStatus::Ok
+    }
+
+    fn open(&self, log: Log) -> Box<dyn SinkWriter> {
+        Box::new(StdoutWriter::new(log))
+    }
+}
+
+/// `[0] tag: [[1700000000.123456789, {}], {"log"=>"x"}]`
+fn put_lines(chunk: &Chunk, out: &mut Vec<u8>) {
+    let mut number = 0u64;
+    for event in Events::new(chunk.bytes()) {
+        let Ok(event) = event else { break };
+        if event.kind != EventKind::Log {
+            continue;
+        }
+        out.push(b'[');
+        put_integer(out, number);
+        out.extend_from_slice(b"] ");
+        out.extend_from_slice(chunk.tag());
+        out.extend_from_slice(b": [[");
+        put_integer(out, event.time.secs);
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, ".{:09}, ", event.time.nanos);
+        put_text(event.metadata, out);
+        out.extend_from_slice(b"], ");
+        put_text(event.body, out);
+        out.extend_from_slice(b"]\n");
+        number += 1;
+    }
+}
+
+/// Writes to descriptor 1 whole.
+pub(super) struct StdoutWriter {
+    log: Log,
+    has_failed: bool,
+}
+
+impl StdoutWriter {
+    /// A writer that complains to this log, once.
+    pub(super) fn new(log: Log) -> StdoutWriter {
+        StdoutWriter { log, has_failed: false }
+    }
+
+    /// Writes all of it, or says that nobody reads any more.
+    pub(super) fn write_all(&mut self, bytes: &[u8]) -> FlushStatus {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Ok(()) => FlushStatus::Ok,
+            Err(error) => {
+                if !self.has_failed {
+                    self.log.error(format_args!("cannot write to standard output: {error}"));
+                }
+                self.has_failed = true;
+                FlushStatus::Error
+            }
+        }
+    }
+}
+
+impl SinkWriter for StdoutWriter {
+    fn write(&mut self, batch: &SinkBatch<'_>) -> FlushStatus {
+        self.write_all(batch.bytes)
+    }
+}

@@ -1,0 +1,307 @@
+//! From a `Document` to a [`Pipeline`]: finds plugins, builds instances, compiles routes.
+
+use std::sync::Arc;
+
+use config::{Document, KeySpec, Problem, Problems, Section, ServiceSettings, Settings, nearest};
+
+use crate::codec::json_text::{JsonOptions, Nan, Unicode};
+use crate::flush::watermark::Meter;
+use crate::inputs::INPUTS;
+use crate::lane::host::Loaded;
+use crate::outputs::OUTPUTS;
+use crate::pipeline::keys::{ForeignKeys, FormatChoice, InputKeys, OutputKeys};
+use crate::pipeline::{ForeignOutput, InputInstance, OutputInstance, OutputKind, Pipeline};
+use crate::plugin::descriptor::BuildContext;
+use crate::plugin::input::InputTag;
+use crate::route::pattern::TagPattern;
+use crate::route::table::RouteTable;
+
+/// What the machine brings to a pipeline.
+pub struct Surroundings<'a> {
+    /// Loaded plugins.
+    pub loaded: &'a [Loaded],
+    /// Shards that will run.
+    pub shard_count: usize,
+    /// Limit of inputs without one of their own, in bytes.
+    pub mem_limit_bytes: u64,
+}
+
+/// Builds a pipeline; pushes every problem and returns `None` when one was an error.
+pub fn build(
+    document: &Document,
+    service: ServiceSettings,
+    surroundings: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<Pipeline> {
+    let errors_before = problems.error_count();
+    let json = JsonOptions {
+        unicode: if service.json_escape_unicode { Unicode::Escaped } else { Unicode::Raw },
+        nan: if service.json_convert_nan_to_null { Nan::Null } else { Nan::Word },
+    };
+    let mut builder = Builder { surroundings, json, problems };
+    builder.refuse_what_comes_later(document);
+    let shared = Arc::new(Meter::new(surroundings.mem_limit_bytes));
+    let inputs: Vec<_> = document
+        .inputs
+        .iter()
+        .enumerate()
+        .filter_map(|(index, section)| builder.input(index, section, &shared))
+        .collect();
+    let is_pair = document.inputs.len() == 1 && document.outputs.len() == 1;
+    let (patterns, outputs): (Vec<_>, Vec<_>) = document
+        .outputs
+        .iter()
+        .enumerate()
+        .filter_map(|(index, section)| builder.output(index, section, is_pair))
+        .unzip();
+    if problems.error_count() > errors_before {
+        return None;
+    }
+    warn_unmatched(document, &inputs, &patterns, problems);
+    let routes = Arc::new(RouteTable::new(Vec::new(), patterns));
+    let shard_count = surroundings.shard_count;
+    Some(Pipeline { service, inputs, outputs, routes, shard_count })
+}
+
+struct Builder<'a> {
+    surroundings: &'a Surroundings<'a>,
+    json: JsonOptions,
+    problems: &'a mut Problems,
+}
+
+impl Builder<'_> {
+    /// Features that the Document can say and the engine cannot do yet.
+    fn refuse_what_comes_later(&mut self, document: &Document) {
+        for section in &document.filters {
+            let name = section.plugin_name();
+            let shown = name.map_or("filter", |name| name.value.as_str());
+            let span = name.map_or(section.span, |name| name.value_span);
+            if section.get("match").is_none() && section.get("match_regex").is_none() {
+                let message = format!("filter `{shown}` has no `match`");
+                self.problems.push(Problem::error(section.span, message).with_help("add `match *`"));
+            }
+            let message = format!("filters are not supported yet: `{shown}`");
+            self.problems.push(Problem::error(span, message));
+        }
+        for section in &document.customs {
+            self.problems.push(Problem::error(section.span, "custom plugins are not supported yet"));
+        }
+        for section in document.inputs.iter().chain(&document.outputs) {
+            for (block, span) in &section.blocks {
+                let message = format!("`{block}` is not supported yet: remove it");
+                self.problems.push(Problem::error(*span, message));
+            }
+        }
+    }
+
+    fn context<'c>(&self, instance: &'c str, engine_keys: &'c [&'c [KeySpec]]) -> BuildContext<'c> {
+        BuildContext {
+            instance,
+            engine_keys,
+            shard_count: self.surroundings.shard_count,
+            json: self.json,
+        }
+    }
+
+    fn input(&mut self, index: usize, section: &Section, shared: &Arc<Meter>) -> Option<InputInstance> {
+        let name = self.plugin_name(section, "input")?;
+        let known = INPUTS.iter().find(|plugin| plugin.name.eq_ignore_ascii_case(&name.value));
+        let Some(plugin) = known else {
+            self.unknown_plugin("input", name, INPUTS.iter().map(|plugin| plugin.name));
+            return None;
+        };
+        let keys = read_engine_keys::<InputKeys>(section, plugin.keys, &[], self.problems)?;
+        let instance = format!("{}.{index}", plugin.name);
+        let engine_keys = [InputKeys::KEYS];
+        let context = self.context(&instance, &engine_keys);
+        let definition = (plugin.build)(section, &context, self.problems)?;
+        let tag = InputTag {
+            text: keys.tag.as_deref().or(definition.default_tag()).unwrap_or(&instance).into(),
+            configured: keys.tag.is_some(),
+        };
+        let meter = match keys.mem_buf_limit.0 {
+            0 => Arc::clone(shared),
+            bytes => Arc::new(Meter::new(bytes)),
+        };
+        let name = keys.alias.unwrap_or(instance);
+        Some(InputInstance { name, plugin, definition, tag, meter, log_level: keys.log_level })
+    }
+
+    fn output(
+        &mut self,
+        index: usize,
+        section: &Section,
+        is_pair: bool,
+    ) -> Option<(TagPattern, OutputInstance)> {
+        let name = self.plugin_name(section, "output")?.clone();
+        let loaded = self.surroundings.loaded;
+        let foreign = loaded.iter().find(|loaded| loaded.name.eq_ignore_ascii_case(&name.value));
+        let built_in = OUTPUTS.iter().find(|plugin| plugin.name.eq_ignore_ascii_case(&name.value));
+        let (kind, plugin_name, keys) = match (foreign, built_in) {
+            (Some(foreign), built_in) => {
+                if built_in.is_some() {
+                    let message = format!(
+                        "`{}` names a loaded plugin and a built-in output: the loaded one is used",
+                        name.value
+                    );
+                    self.problems.push(Problem::warning(name.value_span, message));
+                }
+                let keys = read_foreign_engine_keys(section, self.problems)?;
+                (self.foreign(section, foreign)?, foreign.name.to_ascii_lowercase(), keys)
+            }
+            (None, Some(plugin)) => {
+                let keys = read_engine_keys::<OutputKeys>(section, plugin.keys, &[], self.problems)?;
+                let instance = format!("{}.{index}", plugin.name);
+                let engine_keys = [OutputKeys::KEYS];
+                let context = self.context(&instance, &engine_keys);
+                let definition = (plugin.build)(section, &context, self.problems)?;
+                (OutputKind::BuiltIn(definition), plugin.name.to_owned(), keys)
+            }
+            (None, None) => {
+                let names = OUTPUTS.iter().map(|plugin| plugin.name);
+                let all = names.chain(loaded.iter().map(|loaded| loaded.name.as_str()));
+                self.unknown_plugin("output", &name, all);
+                return None;
+            }
+        };
+        let pattern = self.pattern(section, &keys, is_pair)?;
+        let output = OutputInstance {
+            name: keys.alias.unwrap_or_else(|| format!("{plugin_name}.{index}")),
+            plugin_name,
+            kind,
+            retry_limit: keys.retry_limit,
+            workers: keys.workers,
+            log_level: keys.log_level,
+        };
+        Some((pattern, output))
+    }
+
+    fn foreign(&mut self, section: &Section, loaded: &Loaded) -> Option<OutputKind> {
+        let mut known = section.clone();
+        known.properties.retain(|property| is_key_of(ForeignKeys::KEYS, &property.key));
+        let keys = ForeignKeys::read(&known, &[], self.problems)?;
+        for property in &section.properties {
+            let is_ours = is_key_of(OutputKeys::KEYS, &property.key)
+                || is_key_of(ForeignKeys::KEYS, &property.key);
+            if ffi::property::is_reserved(&property.key) && !is_ours {
+                let message = format!("plugin `{}` will never see `{}`", loaded.name, property.key);
+                let help = "Fluent Bit keeps this key for itself; name it otherwise, if the plugin can";
+                self.problems.push(Problem::warning(property.key_span, message).with_help(help));
+            }
+        }
+        let format = match keys.event_format {
+            FormatChoice::Auto => loaded.event_format(),
+            FormatChoice::Fixed(format) => format,
+        };
+        let section = section.clone();
+        Some(OutputKind::Foreign(ForeignOutput { library: loaded.id, format, section }))
+    }
+
+    fn pattern(&mut self, section: &Section, keys: &OutputKeys, is_pair: bool) -> Option<TagPattern> {
+        match (&keys.match_glob, &keys.match_regex) {
+            (None, Some(regex)) => match TagPattern::regex(&format!("^(?:{regex})")) {
+                Ok(pattern) => Some(pattern),
+                Err(message) => {
+                    let span = section.get("match_regex").map(|property| property.value_span);
+                    self.problems.push(Problem::error(span, message));
+                    None
+                }
+            },
+            (Some(glob), _) => Some(TagPattern::glob(glob)),
+            // Fluent Bit's rule for one input and one output, by what the user wrote.
+            (None, None) if is_pair => Some(TagPattern::Any),
+            (None, None) => {
+                let message = format!("output `{}` has no `match`: it gets nothing", keys.name);
+                self.problems.push(Problem::warning(section.span, message).with_help("add `match *`"));
+                Some(TagPattern::Nothing)
+            }
+        }
+    }
+
+    fn plugin_name<'s>(&mut self, section: &'s Section, kind: &str) -> Option<&'s config::Property> {
+        let name = section.plugin_name();
+        if name.is_none() {
+            let message = format!("section `{kind}` is missing the `name` property");
+            self.problems.push(Problem::error(section.span, message));
+        }
+        name
+    }
+
+    fn unknown_plugin<'n>(
+        &mut self,
+        kind: &str,
+        name: &config::Property,
+        known: impl Iterator<Item = &'n str> + Clone,
+    ) {
+        let message = format!("unknown {kind} plugin `{}`", name.value);
+        let help = match nearest(&name.value, known.clone()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => {
+                let names: Vec<&str> = known.collect();
+                format!("these exist: {}; others are loaded with `-e`", names.join(", "))
+            }
+        };
+        self.problems.push(Problem::error(name.value_span, message).with_help(help));
+    }
+}
+
+fn is_key_of(keys: &[KeySpec], key: &str) -> bool {
+    keys.iter().any(|spec| spec.name.eq_ignore_ascii_case(key))
+}
+
+/// Reads the engine's keys of a section; the plugin's are checked when the plugin reads them. Fluent Bit takes
+/// the last of repeated engine keys.
+fn read_engine_keys<K: Settings>(
+    section: &Section,
+    plugin_keys: &[KeySpec],
+    others: &[&[KeySpec]],
+    problems: &mut Problems,
+) -> Option<K> {
+    let mut own = Section::new(section.name.clone(), section.span);
+    for (index, property) in section.properties.iter().enumerate() {
+        let is_plugins = is_key_of(plugin_keys, &property.key);
+        if !is_key_of(K::KEYS, &property.key) || (is_plugins && !property.key.eq_ignore_ascii_case("name")) {
+            continue;
+        }
+        let mut later = section.properties[index + 1..].iter();
+        if later.any(|other| other.key.eq_ignore_ascii_case(&property.key)) {
+            let message = format!("`{}` is set again below: the last one counts", property.key);
+            problems.push(Problem::warning(property.key_span, message));
+            continue;
+        }
+        own.properties.push(property.clone());
+    }
+    K::read(&own, others, problems)
+}
+
+fn read_foreign_engine_keys(section: &Section, problems: &mut Problems) -> Option<OutputKeys> {
+    read_engine_keys::<OutputKeys>(section, &[], &[], problems)
+}
+
+/// Says which inputs no output takes and which outputs no input can reach, where tags are known.
+fn warn_unmatched(
+    document: &Document,
+    inputs: &[InputInstance],
+    patterns: &[TagPattern],
+    problems: &mut Problems,
+) {
+    for (input, section) in inputs.iter().zip(&document.inputs) {
+        let tag = input.tag.text.as_bytes();
+        let is_static = !input.tag.text.contains('*') && input.plugin.name != "forward";
+        if is_static && !patterns.iter().any(|pattern| pattern.matches(tag)) {
+            let message = format!("no output matches `{}` of input `{}`", input.tag.text, input.name);
+            problems.push(Problem::warning(section.span, message));
+        }
+    }
+    let all_static = inputs
+        .iter()
+        .all(|input| !input.tag.text.contains('*') && !["forward", "tail"].contains(&input.plugin.name));
+    for (pattern, section) in patterns.iter().zip(&document.outputs) {
+        let is_reached = inputs.iter().any(|input| pattern.matches(input.tag.text.as_bytes()));
+        if all_static && !is_reached && !matches!(pattern, TagPattern::Nothing) {
+            let name = section.plugin_name().map_or("output", |name| name.value.as_str());
+            let message = format!("output `{name}` matches no input");
+            problems.push(Problem::warning(section.span, message));
+        }
+    }
+}

@@ -1,0 +1,571 @@
+//! Runs a pipeline: opens listeners, initialises plugins, starts a pinned thread for each shard, and stops.
+//!
+//! The supervisor has a thread of its own, because the main thread does nothing but wait for signals.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use config::service::{Grace, LogLevel};
+use ffi::{FlushHandle, InstanceConfig};
+
+use crate::chunk::InputId;
+use crate::flush::permits::Permits;
+use crate::flush::retry::Backoff;
+use crate::flush::scheduler::LanePolicy;
+use crate::lane::host::{LibraryId, PluginHost};
+use crate::lane::sink::{self, SinkOwners, SinkPlan};
+use crate::lane::thread::{ForeignFlush, GroupPlan, ThreadGroup};
+use crate::lane::{Message, ShardSender};
+use crate::limits::{FOREIGN_LINGER, LANE_THREADS_MAX, SINK_JOBS_MAX};
+use crate::log::{Level, Log};
+use crate::pipeline::keys::Workers;
+use crate::pipeline::{OutputInstance, OutputKind, Pipeline};
+use crate::plugin::input::InputPlace;
+use crate::plugin::output::{OutputDefinition, OutputPlace};
+use crate::reactor::mailbox::{self, Receiver as Inbox};
+use crate::reactor::net::Listener;
+use crate::reactor::readiness::Readiness;
+use crate::reactor::{executor, monotonic_ns};
+use crate::route::mask::OutputId;
+use crate::shard::drive::{self, EnginePlan, InstanceName, Lane, ShardReport};
+use crate::shard::ledger::InputLedger;
+use crate::shard::sources::{Sources, StartedInput};
+use crate::shard::{Shard, ShardPlan};
+
+/// Why the supervisor is told something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// A signal, by name.
+    Signal(&'static str),
+    /// An input has ended and the process with it.
+    InputEnded,
+    /// SIGHUP.
+    Reload,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Status for the shell.
+    pub exit_status: i32,
+}
+
+/// The level of our log for a configured one.
+pub fn level_of(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Off => Level::Off,
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info => Level::Info,
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Trace => Level::Trace,
+    }
+}
+
+/// Runs a pipeline to its end.
+///
+/// # Errors
+/// What kept it from starting; Fluent Bit's exit status for that is 255.
+pub fn run(
+    pipeline: Pipeline,
+    host: &PluginHost,
+    log: &Log,
+    orders: &Receiver<Order>,
+    order_sender: &Sender<Order>,
+    started: impl FnOnce(),
+) -> Result<Ending, String> {
+    let pipeline = Arc::new(pipeline);
+    let listeners = open_listeners(&pipeline)?;
+    let foreign = init_plugins(&pipeline, host, log)?;
+    let (owners, owner_threads) = start_sinks(&pipeline, log)?;
+    let readiness = Readiness::start().map_err(|error| format!("cannot watch descriptors: {error}"))?;
+    let last_flush_ns = Arc::new(AtomicU64::new(0));
+    let (senders, inboxes): (Vec<ShardSender>, Vec<Inbox<Message>>) =
+        (0..pipeline.shard_count).map(|_| mailbox::pair()).unzip();
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let plan = Arc::new(Plan {
+        groups: plan_groups(&pipeline),
+        foreign,
+        owners,
+        readiness,
+        last_flush_ns: Arc::clone(&last_flush_ns),
+        senders: senders.clone(),
+        loads: Arc::new((0..pipeline.shard_count).map(|_| AtomicUsize::new(0)).collect()),
+        log: log.clone(),
+        orders: order_sender.clone(),
+        pipeline: Arc::clone(&pipeline),
+    });
+    let (report, reports) = std::sync::mpsc::channel();
+    let mut listeners = Some(listeners);
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    for (index, inbox) in inboxes.into_iter().enumerate() {
+        let cpu = match cores.is_empty() {
+            true => None,
+            false => Some(cores[index % cores.len()].id),
+        };
+        let place = ShardStart { index, cpu, inbox, listeners: listeners.take().unwrap_or_default() };
+        let (plan, report) = (Arc::clone(&plan), report.clone());
+        let thread = std::thread::Builder::new().name(format!("shard-{index}"));
+        let thread = thread.spawn(move || {
+            let result = run_shard(&plan, place);
+            // The supervisor may have given up on us at the deadline.
+            let _ = report.send((index, result));
+        });
+        threads.push(thread.map_err(|error| format!("cannot start a shard: {error}"))?);
+    }
+    drop(report);
+    drop(plan);
+    log.info(format_args!("{} shards started", pipeline.shard_count));
+    started();
+    let stopped = wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
+    drop(senders);
+    if stopped.abandoned == 0 {
+        for thread in threads.into_iter().chain(owner_threads) {
+            // A panic aborts the process, so joining cannot fail.
+            let _ = thread.join();
+        }
+    }
+    end_plugins(&pipeline, host, &stopped, last_flush_ns.load(Ordering::Relaxed), log);
+    Ok(say_the_law(&pipeline, &stopped, log))
+}
+
+/// What all shards are started from.
+struct Plan {
+    pipeline: Arc<Pipeline>,
+    groups: Groups,
+    foreign: Vec<Option<FlushHandle>>,
+    owners: SinkOwners,
+    readiness: Readiness,
+    last_flush_ns: Arc<AtomicU64>,
+    senders: Vec<ShardSender>,
+    loads: Arc<Vec<AtomicUsize>>,
+    log: Log,
+    orders: Sender<Order>,
+}
+
+/// What one shard is started with.
+struct ShardStart {
+    index: usize,
+    cpu: Option<usize>,
+    inbox: Inbox<Message>,
+    listeners: Vec<(InputId, Listener)>,
+}
+
+fn open_listeners(pipeline: &Pipeline) -> Result<Vec<(InputId, Listener)>, String> {
+    let mut listeners = Vec::new();
+    for (index, input) in pipeline.inputs.iter().enumerate() {
+        for address in input.definition.listeners() {
+            let listener = Listener::open(&address)
+                .map_err(|reason| format!("input `{}`: {reason}", input.name))?;
+            listeners.push((InputId(index as u16), listener));
+        }
+    }
+    Ok(listeners)
+}
+
+fn init_plugins(
+    pipeline: &Pipeline,
+    host: &PluginHost,
+    log: &Log,
+) -> Result<Vec<Option<FlushHandle>>, String> {
+    let mut handles = Vec::new();
+    for output in &pipeline.outputs {
+        let OutputKind::Foreign(foreign) = &output.kind else {
+            handles.push(None);
+            continue;
+        };
+        let visible = foreign.section.properties.iter();
+        let visible = visible.filter(|property| !ffi::property::is_reserved(&property.key));
+        let plugin_log = output_log(log, output);
+        let asked_log = plugin_log.clone();
+        let config = InstanceConfig {
+            name: output.name.clone(),
+            properties: visible.map(|p| (p.key.clone(), p.value.clone())).collect(),
+            log_level: foreign_level(&plugin_log),
+            asked: Box::new(move |key| {
+                if ffi::property::is_reserved(key) {
+                    asked_log.debug(format_args!(
+                        "the plugin asks for `{key}`, which never reaches a plugin"
+                    ));
+                }
+            }),
+        };
+        handles.push(Some(host.init(foreign.library, config)?));
+    }
+    if handles.iter().any(Option::is_some) {
+        host.pre_run();
+    }
+    Ok(handles)
+}
+
+/// The level a plugin's log checks compare with: 1 error to 5 trace.
+fn foreign_level(log: &Log) -> i32 {
+    let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+    levels.into_iter().filter(|level| log.writes(*level)).count() as i32
+}
+
+fn output_log(log: &Log, output: &OutputInstance) -> Log {
+    let component = format!("output:{}:{}", output.plugin_name, output.name);
+    let log = log.component(&component);
+    match output.log_level {
+        Some(level) => log.at_level(level_of(level)),
+        None => log,
+    }
+}
+
+fn start_sinks(pipeline: &Pipeline, log: &Log) -> Result<(SinkOwners, Vec<JoinHandle<()>>), String> {
+    let mut plans = Vec::new();
+    for (index, output) in pipeline.outputs.iter().enumerate() {
+        if let OutputKind::BuiltIn(OutputDefinition::Sink(sink)) = &output.kind {
+            let (output_id, log) = (OutputId(index as u16), output_log(log, output));
+            plans.push(SinkPlan { output: output_id, sink: Arc::clone(sink), log });
+        }
+    }
+    sink::start(plans).map_err(|error| format!("cannot start the writer of a sink: {error}"))
+}
+
+/// The groups of lane threads: one for each library, and one for each instance that says `workers`.
+struct Groups {
+    /// Permits and threads a shard, by group.
+    all: Vec<(Arc<Permits>, usize)>,
+    /// Group of each output.
+    of_output: Vec<Option<usize>>,
+}
+
+fn plan_groups(pipeline: &Pipeline) -> Groups {
+    let shards = pipeline.shard_count;
+    let mut groups = Groups { all: Vec::new(), of_output: Vec::new() };
+    let mut by_library: Vec<(LibraryId, usize)> = Vec::new();
+    for output in &pipeline.outputs {
+        let OutputKind::Foreign(foreign) = &output.kind else {
+            groups.of_output.push(None);
+            continue;
+        };
+        let workers = match output.workers {
+            None | Some(Workers::Fixed(0)) => None,
+            Some(Workers::Fixed(count)) => Some(count),
+            Some(Workers::Auto) => Some(shards),
+        };
+        let shared = by_library.iter().find(|(library, _)| *library == foreign.library);
+        let group = match (workers, shared) {
+            (None, Some((_, group))) => *group,
+            (workers, _) => {
+                let permits = workers.unwrap_or(1);
+                let threads = permits.div_ceil(shards).clamp(1, LANE_THREADS_MAX);
+                groups.all.push((Arc::new(Permits::new(permits, shards)), threads));
+                let group = groups.all.len() - 1;
+                if workers.is_none() {
+                    by_library.push((foreign.library, group));
+                }
+                group
+            }
+        };
+        groups.of_output.push(Some(group));
+    }
+    groups
+}
+
+/// The body of a shard's thread.
+fn run_shard(plan: &Plan, start: ShardStart) -> Result<ShardReport, String> {
+    let ShardStart { index, cpu, inbox, listeners } = start;
+    let name = format!("shard-{index}");
+    let future = async {
+        let (engine, sources) = assemble(plan, index, cpu, inbox, listeners)?;
+        Ok(drive::run(engine, sources).await)
+    };
+    executor::run(&name, cpu, future).map_err(|error| format!("cannot start {name}: {error}"))?
+}
+
+fn assemble(
+    plan: &Plan,
+    index: usize,
+    cpu: Option<usize>,
+    inbox: Inbox<Message>,
+    listeners: Vec<(InputId, Listener)>,
+) -> Result<(EnginePlan, Sources), String> {
+    let pipeline = &plan.pipeline;
+    let groups: Vec<ThreadGroup> = plan
+        .groups
+        .all
+        .iter()
+        .enumerate()
+        .map(|(group, (permits, thread_count))| {
+            ThreadGroup::start(&GroupPlan {
+                group,
+                shard: index,
+                cpu,
+                thread_count: *thread_count,
+                permits: Arc::clone(permits),
+                last_flush_ns: Arc::clone(&plan.last_flush_ns),
+                sender: plan.senders[index].clone(),
+            })
+            .map_err(|error| format!("cannot start lane threads: {error}"))
+        })
+        .collect::<Result<_, _>>()?;
+    let (lanes, policies) = open_lanes(plan, index);
+    let shard = Shard::new(ShardPlan {
+        routes: Arc::clone(&pipeline.routes),
+        meters: pipeline.inputs.iter().map(|input| Arc::clone(&input.meter)).collect(),
+        policies,
+        filters: Vec::new(),
+        backoff: Backoff { base_s: pipeline.service.scheduler_base, cap_s: pipeline.service.scheduler_cap },
+        seed: monotonic_ns() ^ (index as u64) << 48,
+    });
+    let orders = plan.orders.clone();
+    let engine = EnginePlan {
+        index,
+        shard,
+        lanes,
+        groups,
+        owners: plan.owners.clone(),
+        inputs: pipeline.inputs.iter().map(|input| InstanceName { name: input.name.clone() }).collect(),
+        outputs: pipeline.outputs.iter().map(|output| InstanceName { name: output.name.clone() }).collect(),
+        inbox,
+        shards: plan.senders.clone(),
+        flush_interval: pipeline.service.flush.0,
+        // The supervisor listens as long as shards run.
+        stop_process: Box::new(move || drop(orders.send(Order::InputEnded))),
+        log: plan.log.clone(),
+    };
+    let sources = Sources {
+        inputs: start_inputs(plan, index)?,
+        listeners,
+        loads: Arc::clone(&plan.loads),
+        readiness: plan.readiness.clone(),
+    };
+    Ok((engine, sources))
+}
+
+fn start_inputs(plan: &Plan, index: usize) -> Result<Vec<StartedInput>, String> {
+    let pipeline = &plan.pipeline;
+    let mut started = Vec::new();
+    for (input_index, input) in pipeline.inputs.iter().enumerate() {
+        if !input.runs_on(input_index, index, pipeline.shard_count) {
+            continue;
+        }
+        let mut log = plan.log.component(&format!("input:{}:{}", input.plugin.name, input.name));
+        if let Some(level) = input.log_level {
+            log = log.at_level(level_of(level));
+        }
+        let place = InputPlace { shard: index, shard_count: pipeline.shard_count, log: log.clone() };
+        let source = input
+            .definition
+            .start(&place, &input.tag)
+            .map_err(|reason| format!("input `{}`: {reason}", input.name))?;
+        started.push(StartedInput { id: InputId(input_index as u16), source, log });
+    }
+    Ok(started)
+}
+
+fn open_lanes(plan: &Plan, index: usize) -> (Vec<Lane>, Vec<LanePolicy>) {
+    let pipeline = &plan.pipeline;
+    let shard_count = pipeline.shard_count;
+    let mut lanes = Vec::new();
+    let mut policies = Vec::new();
+    for (output_index, output) in pipeline.outputs.iter().enumerate() {
+        let log = output_log(&plan.log, output);
+        let (lane, in_flight_max) = match &output.kind {
+            OutputKind::BuiltIn(OutputDefinition::Local(local)) => {
+                let workers = match output.workers {
+                    None => local.default_workers(),
+                    Some(Workers::Fixed(count)) => count,
+                    Some(Workers::Auto) => shard_count,
+                };
+                let place = OutputPlace { shard: index, shard_count, log };
+                (Lane::Local(local.open(&place).into()), workers.div_ceil(shard_count).max(1))
+            }
+            OutputKind::BuiltIn(OutputDefinition::Sink(sink)) => {
+                (Lane::Sink(Arc::clone(sink)), SINK_JOBS_MAX)
+            }
+            OutputKind::Foreign(foreign) => {
+                let group = plan.groups.of_output[output_index];
+                let group = group.expect("every loaded plugin has a group of lane threads");
+                let handle = plan.foreign[output_index];
+                let handle = handle.expect("every loaded plugin was initialised");
+                let flush = Arc::new(ForeignFlush { handle, format: foreign.format, log });
+                (Lane::Thread { group, flush }, plan.groups.all[group].1)
+            }
+        };
+        lanes.push(lane);
+        policies.push(LanePolicy { in_flight_max, retry_limit: output.retry_limit });
+    }
+    (lanes, policies)
+}
+
+/// What is left when all shards have ended or time is over.
+struct Stopped {
+    inputs: Vec<InputLedger>,
+    outputs: Vec<crate::flush::scheduler::LaneCounters>,
+    /// Flushes that were under way at the deadline.
+    abandoned: usize,
+}
+
+type ShardResult = (usize, Result<ShardReport, String>);
+
+/// How long after the deadline a shard may take to write its account.
+const REPORT_WAIT: Duration = Duration::from_secs(2);
+
+fn wait_and_stop(
+    pipeline: &Pipeline,
+    senders: &[ShardSender],
+    orders: &Receiver<Order>,
+    reports: &Receiver<ShardResult>,
+    log: &Log,
+) -> Result<Stopped, String> {
+    let mut stopped = Stopped {
+        inputs: vec![InputLedger::default(); pipeline.inputs.len()],
+        outputs: vec![Default::default(); pipeline.outputs.len()],
+        abandoned: 0,
+    };
+    wait_for_order(reports, orders, log)?;
+    log_grace(pipeline.service.grace, log);
+    for sender in senders {
+        sender.send(Message::Stop);
+    }
+    let begin = Instant::now();
+    let deadline = match pipeline.service.grace {
+        Grace::Seconds(seconds) => Some(Duration::from_secs(seconds)),
+        Grace::Unlimited => None,
+    };
+    let mut left = senders.len();
+    let mut is_over = false;
+    while left > 0 {
+        match reports.recv_timeout(Duration::from_millis(20)) {
+            Ok((_, Ok(report))) => {
+                left -= 1;
+                stopped.add(&report);
+            }
+            Ok((index, Err(reason))) => return Err(format!("shard {index}: {reason}")),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        while let Ok(order) = orders.try_recv() {
+            if let Order::Signal(name) = order {
+                log.error(format_args!("caught {name} again: ending at once, what is held is lost"));
+                log.flush(Duration::from_millis(200));
+                crate::reactor::signals::exit_now(1);
+            }
+        }
+        match deadline {
+            Some(deadline) if !is_over && begin.elapsed() >= deadline => {
+                is_over = true;
+                for sender in senders {
+                    sender.send(Message::Deadline);
+                }
+            }
+            Some(deadline) if begin.elapsed() >= deadline + REPORT_WAIT => {
+                stopped.abandoned += left;
+                break;
+            }
+            _ => {}
+        }
+    }
+    Ok(stopped)
+}
+
+/// Waits for the first order to stop. A shard that ends before it could not start.
+fn wait_for_order(
+    reports: &Receiver<ShardResult>,
+    orders: &Receiver<Order>,
+    log: &Log,
+) -> Result<(), String> {
+    loop {
+        match orders.recv_timeout(Duration::from_millis(200)) {
+            Ok(Order::Signal(name)) => {
+                log.info(format_args!("caught signal ({name})"));
+                return Ok(());
+            }
+            Ok(Order::InputEnded) => return Ok(()),
+            Ok(Order::Reload) => {
+                log.warn("SIGHUP: reading the configuration again is not supported yet; restart instead");
+            }
+            Err(_) => {
+                if let Ok((index, Err(reason))) = reports.try_recv() {
+                    return Err(format!("shard {index}: {reason}"));
+                }
+            }
+        }
+    }
+}
+
+fn log_grace(grace: Grace, log: &Log) {
+    match grace {
+        Grace::Seconds(seconds) => {
+            log.info(format_args!("service will shutdown in max {seconds} seconds"));
+        }
+        Grace::Unlimited => log.info("service will shutdown when all remaining tasks are flushed"),
+    }
+}
+
+impl Stopped {
+    fn add(&mut self, report: &ShardReport) {
+        for (mine, theirs) in self.inputs.iter_mut().zip(&report.inputs) {
+            mine.add(theirs);
+        }
+        for (mine, theirs) in self.outputs.iter_mut().zip(&report.outputs) {
+            mine.delivered_records += theirs.delivered_records;
+            mine.delivered_bytes += theirs.delivered_bytes;
+            mine.retries += theirs.retries;
+            mine.retries_failed += theirs.retries_failed;
+            mine.errors += theirs.errors;
+            mine.dropped_records += theirs.dropped_records;
+        }
+        self.abandoned += report.abandoned_flushes;
+    }
+}
+
+/// How long plugins may take in their exit calls.
+const EXIT_WAIT: Duration = Duration::from_secs(5);
+
+fn end_plugins(pipeline: &Pipeline, host: &PluginHost, stopped: &Stopped, last_flush_ns: u64, log: &Log) {
+    let has_foreign = pipeline.outputs.iter().any(|output| matches!(output.kind, OutputKind::Foreign(_)));
+    if !has_foreign {
+        return;
+    }
+    if stopped.abandoned > 0 {
+        log.error(format_args!(
+            "{} flushes are still under way in plugins: their exit is not called",
+            stopped.abandoned
+        ));
+        return;
+    }
+    if last_flush_ns > 0 {
+        let since = Duration::from_nanos(monotonic_ns().saturating_sub(last_flush_ns));
+        std::thread::sleep(FOREIGN_LINGER.saturating_sub(since));
+    }
+    if !host.exit(EXIT_WAIT) {
+        log.error("a plugin did not return from its exit: ending without it");
+    }
+}
+
+/// One line for each instance at debug level, and one for the process.
+fn say_the_law(pipeline: &Pipeline, stopped: &Stopped, log: &Log) -> Ending {
+    let mut total = InputLedger::default();
+    for (input, ledger) in pipeline.inputs.iter().zip(&stopped.inputs) {
+        log.debug(format_args!("input {}: {ledger}", input.name));
+        total.add(ledger);
+    }
+    for (output, counters) in pipeline.outputs.iter().zip(&stopped.outputs) {
+        log.debug(format_args!(
+            "output {}: delivered {} records, {} bytes; retries {}, retries failed {}, errors {}, dropped {} \
+             records",
+            output.name,
+            counters.delivered_records,
+            counters.delivered_bytes,
+            counters.retries,
+            counters.retries_failed,
+            counters.errors,
+            counters.dropped_records
+        ));
+    }
+    if total.holds() {
+        log.info(format_args!("records: {total}"));
+    } else {
+        log.error(format_args!("records: {total}, which does not add up: please report this"));
+    }
+    log.info("service has stopped");
+    Ending { exit_status: 0 }
+}
