@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod event;
 pub mod executor;
 pub mod file;
+pub mod inotify;
 pub mod mailbox;
 pub mod net;
 pub mod probe;
