@@ -3,6 +3,7 @@
 use crate::plugin::descriptor::InputPlugin;
 
 mod dummy;
+mod forward;
 
 /// Every built-in input, sorted by name.
-pub static INPUTS: &[&InputPlugin] = &[&dummy::PLUGIN];
+pub static INPUTS: &[&InputPlugin] = &[&dummy::PLUGIN, &forward::PLUGIN];

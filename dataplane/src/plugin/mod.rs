@@ -8,3 +8,5 @@ pub mod descriptor;
 pub mod filter;
 pub mod input;
 pub mod output;
+#[cfg(test)]
+pub(crate) mod testing;
