@@ -4,6 +4,7 @@ use crate::plugin::descriptor::InputPlugin;
 
 mod dummy;
 mod forward;
+mod tcp;
 
 /// Every built-in input, sorted by name.
-pub static INPUTS: &[&InputPlugin] = &[&dummy::PLUGIN, &forward::PLUGIN];
+pub static INPUTS: &[&InputPlugin] = &[&dummy::PLUGIN, &forward::PLUGIN, &tcp::PLUGIN];
