@@ -1,7 +1,8 @@
-//! A sink over plain vectors and a connection without a socket, so that inputs are tested without a shard.
+//! A sink over plain vectors and a connection without a socket, so that inputs are tested without a
+//! shard.
 //!
-//! The sink is as strict as the seam allows: a batch gets exactly the room that was asked for, stands behind
-//! foreign bytes, and must hold as many whole events as are committed.
+//! The sink is as strict as the seam allows: a batch gets exactly the room that was asked for,
+//! stands behind foreign bytes, and must hold as many whole events as are committed.
 
 use config::{Problems, Property, Section, Settings, SourceMap, Span};
 
@@ -73,8 +74,8 @@ impl EventSink for TestSink {
         let bytes =
             self.bytes.strip_prefix(EARLIER).expect("earlier bytes are left alone").to_vec();
         assert!(bytes.len() <= room_bytes, "{} bytes in a room of {room_bytes}", bytes.len());
-        let count = Events::new(&bytes).map(|event| event.unwrap()).count();
-        assert_eq!(count, record_count as usize);
+        let events: Vec<_> = Events::new(&bytes).collect();
+        assert!(events.iter().all(Result::is_ok) && events.len() == record_count as usize);
         if record_count > 0 {
             self.batches.push((tag, bytes, record_count));
         }
@@ -110,7 +111,8 @@ pub fn problems_of(plugin: &InputPlugin, properties: &[(&str, &str)]) -> Vec<Str
     problems.iter().map(|problem| problem.message.clone()).collect()
 }
 
-/// Builds and starts an input that takes connections. A `tag` among the properties counts as configured.
+/// Builds and starts an input that takes connections. A `tag` among the properties counts as
+/// configured.
 pub fn stream_input(plugin: &InputPlugin, properties: &[(&str, &str)]) -> Box<dyn StreamInput> {
     let section = section(properties);
     let mut problems = Problems::default();
