@@ -100,7 +100,7 @@ pub fn skip_value(bytes: &[u8]) -> Result<usize, SkipError> {
     Walk::from(0).resume(bytes)
 }
 
-/// A walk over one value whose bytes are still arriving: each is looked at once, however they are cut.
+/// A walk over one value whose bytes are still arriving: each is looked at once, however they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Walk {
     /// Where the next token begins; past the end while a payload is arriving.
@@ -120,7 +120,7 @@ impl Walk {
         self.at as u64 + self.left
     }
 
-    /// Goes on over `bytes`, which begin with those of the call before. Returns where the value ends.
+    /// Goes on over `bytes`, which begin with those of the call before. Returns the value's end.
     ///
     /// # Errors
     /// When the value is not whole or not msgpack.

@@ -1,8 +1,9 @@
-//! The forward protocol's small messages, both ends: HELO, PING and PONG of the handshake, acks, chunk ids.
+//! The forward protocol's small messages, both ends: HELO, PING and PONG of the handshake, acks,
+//! chunk ids.
 //!
-//! The input serves them and the output asks with them, so that they are one text here and are tested
-//! against each other. Digests are SHA-512 as lower-case hex. Source of the rules: Fluentd's forward
-//! protocol specification 1.5 and what Fluent Bit sends.
+//! The input serves them and the output asks with them, so that they are one text here and are
+//! tested against each other. Digests are SHA-512 as lower-case hex. Source of the rules: Fluentd's
+//! forward protocol specification 1.5 and what Fluent Bit sends.
 
 use std::io;
 
@@ -402,7 +403,8 @@ mod tests {
 
     #[test]
     fn digests_are_those_of_another_implementation() {
-        // From Python: sha512(b"saltsaltsaltsalt" + b"client" + b"0123456789abcdef" + b"key").hexdigest()
+        // From Python: sha512(b"saltsaltsaltsalt" + b"client" + b"0123456789abcdef" +
+        // b"key").hexdigest()
         let digest = key_digest(&SALT, b"client", &NONCE, "key");
         assert_eq!(
             digest,

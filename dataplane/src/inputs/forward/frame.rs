@@ -1,8 +1,8 @@
 //! The parts of a frame: found while it arrives, each byte looked at once.
 //!
-//! A frame is a msgpack array: tag, then time and record, or entries, or packed entries, then options.
-//! It is taken as a whole, so that a connection that breaks in the middle leaves nothing behind that the
-//! sender would send again.
+//! A frame is a msgpack array: tag, then time and record, or entries, or packed entries, then
+//! options. It is taken as a whole, so that a connection that breaks in the middle leaves nothing
+//! behind that the sender would send again.
 
 use crate::event::msgpack::{Head, map_entries, read_head};
 use crate::kernel::msgpack_skip::{SkipError, Walk};

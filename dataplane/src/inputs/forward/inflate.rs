@@ -1,4 +1,5 @@
-//! Undoes the compression of a packed frame, within a bound: a small frame may claim to hold terabytes.
+//! Undoes the compression of a packed frame, within a bound: a small frame may claim to hold
+//! terabytes.
 
 use std::io::{self, Read};
 
@@ -11,8 +12,8 @@ pub(super) enum Compression {
 }
 
 impl Compression {
-    /// What the bytes themselves say wins over the label, because senders are known to mislabel; entries
-    /// never begin like either format. Fluent Bit looks only where there are options.
+    /// What the bytes themselves say wins over the label, because senders are known to mislabel;
+    /// entries never begin like either format. Fluent Bit looks only where there are options.
     pub(super) fn of(bytes: &[u8], label: Option<&[u8]>) -> Compression {
         match (bytes, label) {
             ([0x1f, 0x8b, ..], _) => Compression::Gzip,
@@ -55,7 +56,8 @@ pub(super) fn inflate(
         Compression::Zstd => {
             let open = || -> io::Result<_> {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes)?;
-                // A header may ask for a window of gigabytes; no larger one than the result is needed.
+                // A header may ask for a window of gigabytes; no larger one than the result is
+                // needed.
                 let log = bytes_max.next_power_of_two().trailing_zeros();
                 decoder.window_log_max(log.max(ZSTD_WINDOW_LOG))?;
                 Ok(decoder)

@@ -1,8 +1,8 @@
 //! `forward`: takes events from Fluent Bit, Fluentd and everything else that speaks their protocol.
 //!
 //! [`session`] is one connection: handshake, frames, acks. [`frame`] finds the parts of a frame,
-//! [`inflate`] undoes compression within a bound, [`store`] appends entries to the chunk. Every entry is
-//! checked before it is stored, and nothing is acked that was not appended.
+//! [`inflate`] undoes compression within a bound, [`store`] appends entries to the chunk. Every
+//! entry is checked before it is stored, and nothing is acked that was not appended.
 
 mod frame;
 mod inflate;

@@ -17,7 +17,8 @@ use crate::wire::fluent::{
 /// Bytes the shared decompression buffer keeps between frames; more is given back.
 const INFLATED_BYTES_KEPT: usize = 1024 * 1024;
 
-/// Most records one frame may be said to have lost: the number is the sender's own, and may be a lie.
+/// Most records one frame may be said to have lost: the number is the sender's own, and may be a
+/// lie.
 const LOST_MAX: u64 = 1_000_000;
 
 /// What the connections of an instance on one shard share.
@@ -148,7 +149,8 @@ impl Session {
             let kind = if options.signal == Signal::Metrics { "metrics" } else { "traces" };
             sink.drop_records(DropCause::Unsupported, options.size.clamp(1, LOST_MAX));
             return Err(CloseReason(format!(
-                "{kind} came for tag `{}`, and only logs are taken: leave them out of the sender's `match`",
+                "{kind} came for tag `{}`, and only logs are taken: \
+                 leave them out of the sender's `match`",
                 String::from_utf8_lossy(frame.tag)
             )));
         }
@@ -166,7 +168,8 @@ impl Session {
                     InflateError::Oversized => (
                         DropCause::Oversized,
                         format!(
-                            "a frame is larger than `buffer_max_size`, {most} bytes, once decompressed"
+                            "a frame is larger than {most} bytes once decompressed: \
+                             raise `buffer_max_size`"
                         ),
                     ),
                     InflateError::Broken => {
@@ -553,7 +556,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_of_any_sizes_give_the_same_events(sizes in proptest::collection::vec(1usize..40, 1..9)) {
+        fn pieces_of_any_sizes_give_the_same_events(
+            sizes in proptest::collection::vec(1usize..40, 1..9)
+        ) {
             let frames = all_modes();
             let (sink, wire) = run(&[], &frames, &sizes);
             let (whole, whole_wire) = run(&[], &frames, &[usize::MAX]);

@@ -1,11 +1,13 @@
-//! Appends the entries of a frame to the open chunk, in pieces that fit its room, each entry checked.
+//! Appends the entries of a frame to the open chunk, in pieces that fit its room, each entry
+//! checked.
 
 use crate::event::encoder::HEADER_BYTES;
 use crate::event::validate::{Appended, REWRITE_GROWTH, Stop, append_event, append_events};
 use crate::kernel::msgpack_skip::skip_value;
 use crate::plugin::input::EventSink;
 
-/// Bytes asked for at a time. More is used when the chunk has it; asking for more would seal chunks early.
+/// Bytes asked for at a time. More is used when the chunk has it; asking for more would seal chunks
+/// early.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// What became of entries.

@@ -1,4 +1,5 @@
-//! JSON values one after another: objects are bodies, arrays stand under `msg`, the rest is no event.
+//! JSON values one after another: objects are bodies, arrays stand under `msg`, the rest is no
+//! event.
 
 use std::sync::Arc;
 
@@ -15,15 +16,17 @@ pub(super) struct Json {
     record_bytes_max: usize,
     /// Key and value of the source address, encoded; empty for none.
     source: Vec<u8>,
-    /// Bytes of an unfinished value that was tried; 0 when it is short enough to be tried at any time.
+    /// Bytes of an unfinished value that was tried; 0 when it is short enough to be tried at any
+    /// time.
     tried_bytes: usize,
 }
 
-/// An unfinished value up to this length is tried again whenever more has come; a longer one only when a
-/// bracket is in what has come, so that a trickled value does not cost the square of its length.
+/// An unfinished value up to this length is tried again whenever more has come; a longer one only
+/// when a bracket is in what has come, so that a trickled value does not cost the square of its
+/// length.
 const RETRY_BYTES: usize = 4096;
-/// Longest value that is encoded at once. A longer one is met with a larger window, up to the limit, so
-/// that room is not asked for as if each were that long.
+/// Longest value that is encoded at once. A longer one is met with a larger window, up to the
+/// limit, so that room is not asked for as if each were that long.
 const WINDOW_BYTES: usize = 16 * 1024;
 /// `81 a3 "msg"` before an array.
 const ARRAY_KEY: &[u8] = b"msg";
@@ -41,7 +44,8 @@ enum Stop {
 }
 
 impl Json {
-    /// For a connection that has not sent anything yet. `source` is the key and the text of its address.
+    /// For a connection that has not sent anything yet. `source` is the key and the text of its
+    /// address.
     pub(super) fn new(
         tag: Arc<[u8]>,
         record_bytes_max: usize,
@@ -55,7 +59,8 @@ impl Json {
         Json { tag, record_bytes_max, source: encoded, tried_bytes: 0 }
     }
 
-    /// Appends values to one batch, with a window of so many bytes for each. Returns bytes consumed.
+    /// Appends values to one batch, with a window of so many bytes for each. Returns bytes
+    /// consumed.
     fn fill(
         &self,
         bytes: &[u8],
@@ -115,7 +120,8 @@ impl Json {
         if window.len() < rest.len() { Stop::Window } else { Stop::End }
     }
 
-    /// Appends the event of the value that `window` begins with. What a scalar leaves is for the caller.
+    /// Appends the event of the value that `window` begins with. What a scalar leaves is for the
+    /// caller.
     #[inline]
     fn append(
         &self,
@@ -201,8 +207,8 @@ impl Framer for Json {
                     continue;
                 }
                 Stop::Invalid => {
-                    // What follows cannot be told apart from the broken value. Fluent Bit drops all that
-                    // it has read, too, and keeps the connection.
+                    // What follows cannot be told apart from the broken value. Fluent Bit drops all
+                    // that it has read, too, and keeps the connection.
                     sink.drop_records(DropCause::Malformed, 1);
                     self.tried_bytes = 0;
                     return Ok(Fed { consumed: bytes.len(), needed: 0 });
@@ -351,8 +357,8 @@ mod tests {
             texts in proptest::collection::vec(".{0,3000}", 1..6),
             sizes in proptest::collection::vec(1usize..3000, 1..6)
         ) {
-            let records: Vec<_> = texts.iter().map(|text| serde_json::json!({ "t": text })).collect();
-            let sent = records.iter().map(|record| record.to_string()).collect::<String>();
+            let record = |text: &String| serde_json::json!({ "t": text }).to_string();
+            let sent = texts.iter().map(record).collect::<String>();
             let (sink, wire) = run(&[], sent.as_bytes(), &sizes);
             let (whole, _) = run(&[], sent.as_bytes(), &[usize::MAX]);
             prop_assert_eq!(sink.events().len(), texts.len());
@@ -360,7 +366,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_at_all_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), size in 1usize..99) {
+        fn any_bytes_at_all_never_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300), size in 1usize..99
+        ) {
             let sent = [MIXED, &bytes, MIXED].concat();
             let (mut sink, wire) = run(&[("source_address_key", "from")], &sent, &[size]);
             wire.end(&mut sink);

@@ -1,8 +1,8 @@
 //! `tcp`: takes JSON, or text between separators, from TCP connections.
 //!
 //! JSON comes as values one after another, with or without white space between them, and is encoded
-//! straight into the open chunk. Text comes as pieces between separators, each an event
-//! `{"log": piece}`. Where Fluent Bit would read on only after the next read (an empty line), drop whole
+//! straight into the open chunk. Text comes as pieces between separators, each an event `{"log":
+//! piece}`. Where Fluent Bit would read on only after the next read (an empty line), drop whole
 //! records before a broken one, or lose text at the end of a connection, this input does not.
 
 mod json;

@@ -1,4 +1,5 @@
-//! Text between separators: each piece becomes an event `{"log": piece}`, empty ones become nothing.
+//! Text between separators: each piece becomes an event `{"log": piece}`, empty ones become
+//! nothing.
 
 use std::sync::Arc;
 
