@@ -107,7 +107,8 @@ fn command() -> Command {
         .arg(flag("help", Some('h'), "help").help("print this, or after a plugin's flag its properties"))
         .arg(Arg::new("rest").num_args(0..).action(ArgAction::Append).hide(true));
     for (id, short, long, name, help) in SECTION_FLAGS {
-        command = command.arg(value_arg(id, Some(short), long, name).help(help).allow_hyphen_values(true));
+        command = command
+            .arg(value_arg(id, Some(short), long, name).help(help).allow_hyphen_values(true));
     }
     for (id, short, long, name, _, help) in SERVICE_FLAGS {
         command = command.arg(value_arg(id, short, long, name).help(help));
@@ -158,7 +159,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Request {
         };
         if is_given {
             let short = short.map_or(String::new(), |short| format!("-{short}, "));
-            return Request::Refuse(format!("error: `{short}--{long}` is not supported yet: remove it\n"));
+            return Request::Refuse(format!(
+                "error: `{short}--{long}` is not supported yet: remove it\n"
+            ));
         }
     }
     Request::Run(options(&matches))
@@ -168,8 +171,10 @@ fn options(matches: &ArgMatches) -> Options {
     let mut document = Document::empty();
     let mut problems = Problems::default();
     build_sections(matches, &mut document, &mut problems);
-    let path = |id: &str| matches.get_many::<String>(id).and_then(Iterator::last).map(PathBuf::from);
-    let plugins = matches.get_many::<String>("plugin").unwrap_or_default().map(PathBuf::from).collect();
+    let path =
+        |id: &str| matches.get_many::<String>(id).and_then(Iterator::last).map(PathBuf::from);
+    let plugins =
+        matches.get_many::<String>("plugin").unwrap_or_default().map(PathBuf::from).collect();
     Options {
         config: path("config"),
         workdir: path("workdir"),
@@ -187,7 +192,9 @@ fn options(matches: &ArgMatches) -> Options {
 fn ordered(matches: &ArgMatches) -> Vec<(usize, &'static str, String)> {
     let mut all = Vec::new();
     for (id, ..) in SECTION_FLAGS {
-        let (Some(values), Some(indices)) = (matches.get_many::<String>(id), matches.indices_of(id)) else {
+        let (Some(values), Some(indices)) =
+            (matches.get_many::<String>(id), matches.indices_of(id))
+        else {
             continue;
         };
         all.extend(indices.zip(values).map(|(index, value)| (index, id, value.clone())));
@@ -200,13 +207,20 @@ fn build_sections(matches: &ArgMatches, document: &mut Document, problems: &mut 
     let mut text = CommandText::default();
     let mut properties: Vec<(usize, &'static str, Property)> = Vec::new();
     for (index, id, value) in ordered(matches) {
-        let (_, short, ..) = SECTION_FLAGS.iter().find(|(flag, ..)| *flag == id).copied().unwrap_or(SECTION_FLAGS[0]);
+        let (_, short, ..) = SECTION_FLAGS
+            .iter()
+            .find(|(flag, ..)| *flag == id)
+            .copied()
+            .unwrap_or(SECTION_FLAGS[0]);
         let (key, value) = match id {
             "prop" => match value.split_once('=') {
                 Some((key, value)) => (key.trim().to_owned(), value.trim().to_owned()),
                 None => {
                     let range = text.push(&format!("-{short}"), &value);
-                    problems.push(Problem::warning(None, format!("`-p {value}` has no `=`: it has no effect")));
+                    problems.push(Problem::warning(
+                        None,
+                        format!("`-p {value}` has no `=`: it has no effect"),
+                    ));
                     let _ = range;
                     continue;
                 }
@@ -218,7 +232,11 @@ fn build_sections(matches: &ArgMatches, document: &mut Document, problems: &mut 
         // The source is added below, when its text is whole: its id is the next one.
         let span = |source| Span::new(source, start, end);
         let placeholder = span(document.service.span.source);
-        properties.push((index, id, Property { key, value, key_span: placeholder, value_span: placeholder }));
+        properties.push((
+            index,
+            id,
+            Property { key, value, key_span: placeholder, value_span: placeholder },
+        ));
     }
     let service: Vec<_> = SERVICE_FLAGS
         .iter()
@@ -284,11 +302,17 @@ fn place(
             "match" | "tag" | "prop" => match &mut last {
                 None => {
                     let message = format!("`{}` stands before any plugin", property.key);
-                    problems.push(Problem::error(property.key_span, message).with_help("begin with `-i` or `-o`"));
+                    problems.push(
+                        Problem::error(property.key_span, message)
+                            .with_help("begin with `-i` or `-o`"),
+                    );
                 }
                 // As in Fluent Bit: inputs have no match.
                 Some(("input" | "custom", _)) if id == "match" => {
-                    problems.push(Problem::warning(property.value_span, "`-m` after an input has no effect"));
+                    problems.push(Problem::warning(
+                        property.value_span,
+                        "`-m` after an input has no effect",
+                    ));
                 }
                 Some((_, section)) => section.properties.push(property),
             },
@@ -331,7 +355,8 @@ fn help(matches: &ArgMatches) -> String {
     for plugin in OUTPUTS {
         text += &format!("  {:<12} {}\n", plugin.name, plugin.summary);
     }
-    text += "\nGo and C output plugins are loaded with `-e`, a `plugins_file`, or `plugins` in YAML.\n";
+    text +=
+        "\nGo and C output plugins are loaded with `-e`, a `plugins_file`, or `plugins` in YAML.\n";
     text
 }
 
@@ -367,7 +392,8 @@ mod tests {
     use super::*;
 
     fn run(line: &[&str]) -> Options {
-        let arguments = std::iter::once("dataplane").chain(line.iter().copied()).map(OsString::from);
+        let arguments =
+            std::iter::once("dataplane").chain(line.iter().copied()).map(OsString::from);
         match parse(arguments) {
             Request::Run(options) => options,
             other => panic!("{other:?}"),
@@ -376,7 +402,20 @@ mod tests {
 
     #[test]
     fn sections_are_built_from_left_to_right() {
-        let line = ["-i", "cpu", "-t", "my.cpu", "-p", "interval_sec=1", "-o", "stdout", "-m", "*", "-p", "a=b=c"];
+        let line = [
+            "-i",
+            "cpu",
+            "-t",
+            "my.cpu",
+            "-p",
+            "interval_sec=1",
+            "-o",
+            "stdout",
+            "-m",
+            "*",
+            "-p",
+            "a=b=c",
+        ];
         let options = run(&line);
         assert!(options.problems.is_empty());
         let cpu = &options.document.inputs[0];
@@ -409,7 +448,9 @@ mod tests {
     #[test]
     fn a_flag_whose_feature_comes_later_is_refused_by_name() {
         let request = parse(["dataplane", "-H"].map(OsString::from));
-        assert!(matches!(request, Request::Refuse(text) if text.contains("`-H, --http` is not supported yet")));
+        assert!(
+            matches!(request, Request::Refuse(text) if text.contains("`-H, --http` is not supported yet"))
+        );
         let request = parse(["dataplane", "--nonsense"].map(OsString::from));
         assert!(matches!(request, Request::Refuse(_)));
     }
@@ -417,7 +458,9 @@ mod tests {
     #[test]
     fn help_after_a_plugin_prints_its_keys() {
         let request = parse(["dataplane", "-i", "dummy", "-h"].map(OsString::from));
-        assert!(matches!(request, Request::Print(text) if text.contains("samples  (number, default 0)")));
+        assert!(
+            matches!(request, Request::Print(text) if text.contains("samples  (number, default 0)"))
+        );
         let request = parse(["dataplane", "-h"].map(OsString::from));
         assert!(matches!(request, Request::Print(text) if text.contains("stdout")));
     }

@@ -75,7 +75,14 @@ fn run(mut options: Options) -> ExitCode {
     let (orders, order_queue) = channel();
     let supervisor_orders = orders.clone();
     let thread = std::thread::Builder::new().name("supervisor".into()).spawn(move || {
-        let status = supervise(options, document, service, problems, daemon, (order_queue, supervisor_orders));
+        let status = supervise(
+            options,
+            document,
+            service,
+            problems,
+            daemon,
+            (order_queue, supervisor_orders),
+        );
         exit_now(status);
     });
     if let Err(error) = thread {
@@ -117,7 +124,9 @@ fn supervise(
     }));
     let host = match PluginHost::start() {
         Ok(host) => host,
-        Err(error) => return fail(daemon, &format!("cannot start the plugin host: {error}"), STATUS_ENGINE),
+        Err(error) => {
+            return fail(daemon, &format!("cannot start the plugin host: {error}"), STATUS_ENGINE);
+        }
     };
     let loaded = match load_plugins(&options, &document, &host) {
         Ok(loaded) => loaded,
@@ -132,7 +141,11 @@ fn supervise(
             let (file, line, column) = document.sources.position(span);
             format!(" ({file}:{line}:{column})")
         });
-        log.component("config").warn(format_args!("{}{}", warning.message, place.unwrap_or_default()));
+        log.component("config").warn(format_args!(
+            "{}{}",
+            warning.message,
+            place.unwrap_or_default()
+        ));
     }
     if options.is_dry_run {
         log.flush(Duration::from_secs(1));
@@ -145,7 +158,11 @@ fn supervise(
     let version = env!("CARGO_PKG_VERSION");
     log.info(format_args!("dataplane version={version}, pid={}", std::process::id()));
     for plugin in &loaded {
-        log.info(format_args!("plugin `{}` loaded, events {:?}", plugin.name, plugin.event_format()));
+        log.info(format_args!(
+            "plugin `{}` loaded, events {:?}",
+            plugin.name,
+            plugin.event_format()
+        ));
     }
     let started = || {
         if let Some(daemon) = &daemon {
@@ -177,7 +194,11 @@ fn start_log(options: &Options, service: &ServiceSettings) -> Result<Log, String
     }
 }
 
-fn load_plugins(options: &Options, document: &Document, host: &PluginHost) -> Result<Vec<Loaded>, String> {
+fn load_plugins(
+    options: &Options,
+    document: &Document,
+    host: &PluginHost,
+) -> Result<Vec<Loaded>, String> {
     let mut paths: Vec<PathBuf> = options.plugins.clone();
     paths.extend(document.plugins.iter().map(|property| PathBuf::from(&property.value)));
     let mut seen = Vec::new();
@@ -243,7 +264,9 @@ fn make_absolute(document: &mut Document, options: &mut Options) {
 fn environment(name: &str) -> Option<String> {
     match (std::env::var(name), name) {
         (Ok(value), _) => Some(value),
-        (Err(_), "HOSTNAME") => Some(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        (Err(_), "HOSTNAME") => {
+            Some(rustix::system::uname().nodename().to_string_lossy().into_owned())
+        }
         (Err(_), _) => None,
     }
 }

@@ -81,7 +81,8 @@ pub fn run(
     let listeners = open_listeners(&pipeline)?;
     let foreign = init_plugins(&pipeline, host, log)?;
     let (owners, owner_threads) = start_sinks(&pipeline, log)?;
-    let readiness = Readiness::start().map_err(|error| format!("cannot watch descriptors: {error}"))?;
+    let readiness =
+        Readiness::start().map_err(|error| format!("cannot watch descriptors: {error}"))?;
     let last_flush_ns = Arc::new(AtomicU64::new(0));
     let (senders, inboxes): (Vec<ShardSender>, Vec<Inbox<Message>>) =
         (0..pipeline.shard_count).map(|_| mailbox::pair()).unzip();
@@ -106,7 +107,8 @@ pub fn run(
             true => None,
             false => Some(cores[index % cores.len()].id),
         };
-        let place = ShardStart { index, cpu, inbox, listeners: listeners.take().unwrap_or_default() };
+        let place =
+            ShardStart { index, cpu, inbox, listeners: listeners.take().unwrap_or_default() };
         let (plan, report) = (Arc::clone(&plan), report.clone());
         let thread = std::thread::Builder::new().name(format!("shard-{index}"));
         let thread = thread.spawn(move || {
@@ -217,7 +219,10 @@ fn output_log(log: &Log, output: &OutputInstance) -> Log {
     }
 }
 
-fn start_sinks(pipeline: &Pipeline, log: &Log) -> Result<(SinkOwners, Vec<JoinHandle<()>>), String> {
+fn start_sinks(
+    pipeline: &Pipeline,
+    log: &Log,
+) -> Result<(SinkOwners, Vec<JoinHandle<()>>), String> {
     let mut plans = Vec::new();
     for (index, output) in pipeline.outputs.iter().enumerate() {
         if let OutputKind::BuiltIn(OutputDefinition::Sink(sink)) = &output.kind {
@@ -312,7 +317,10 @@ fn assemble(
         meters: pipeline.inputs.iter().map(|input| Arc::clone(&input.meter)).collect(),
         policies,
         filters: Vec::new(),
-        backoff: Backoff { base_s: pipeline.service.scheduler_base, cap_s: pipeline.service.scheduler_cap },
+        backoff: Backoff {
+            base_s: pipeline.service.scheduler_base,
+            cap_s: pipeline.service.scheduler_cap,
+        },
         seed: monotonic_ns() ^ (index as u64) << 48,
     });
     let orders = plan.orders.clone();
@@ -322,8 +330,16 @@ fn assemble(
         lanes,
         groups,
         owners: plan.owners.clone(),
-        inputs: pipeline.inputs.iter().map(|input| InstanceName { name: input.name.clone() }).collect(),
-        outputs: pipeline.outputs.iter().map(|output| InstanceName { name: output.name.clone() }).collect(),
+        inputs: pipeline
+            .inputs
+            .iter()
+            .map(|input| InstanceName { name: input.name.clone() })
+            .collect(),
+        outputs: pipeline
+            .outputs
+            .iter()
+            .map(|output| InstanceName { name: output.name.clone() })
+            .collect(),
         inbox,
         shards: plan.senders.clone(),
         flush_interval: pipeline.service.flush.0,
@@ -351,7 +367,8 @@ fn start_inputs(plan: &Plan, index: usize) -> Result<Vec<StartedInput>, String> 
         if let Some(level) = input.log_level {
             log = log.at_level(level_of(level));
         }
-        let place = InputPlace { shard: index, shard_count: pipeline.shard_count, log: log.clone() };
+        let place =
+            InputPlace { shard: index, shard_count: pipeline.shard_count, log: log.clone() };
         let source = input
             .definition
             .start(&place, &input.tag)
@@ -445,7 +462,9 @@ fn wait_and_stop(
         }
         while let Ok(order) = orders.try_recv() {
             if let Order::Signal(name) = order {
-                log.error(format_args!("caught {name} again: ending at once, what is held is lost"));
+                log.error(format_args!(
+                    "caught {name} again: ending at once, what is held is lost"
+                ));
                 log.flush(Duration::from_millis(200));
                 crate::reactor::signals::exit_now(1);
             }
@@ -481,7 +500,9 @@ fn wait_for_order(
             }
             Ok(Order::InputEnded) => return Ok(()),
             Ok(Order::Reload) => {
-                log.warn("SIGHUP: reading the configuration again is not supported yet; restart instead");
+                log.warn(
+                    "SIGHUP: reading the configuration again is not supported yet; restart instead",
+                );
             }
             Err(_) => {
                 if let Ok((index, Err(reason))) = reports.try_recv() {
@@ -521,8 +542,15 @@ impl Stopped {
 /// How long plugins may take in their exit calls.
 const EXIT_WAIT: Duration = Duration::from_secs(5);
 
-fn end_plugins(pipeline: &Pipeline, host: &PluginHost, stopped: &Stopped, last_flush_ns: u64, log: &Log) {
-    let has_foreign = pipeline.outputs.iter().any(|output| matches!(output.kind, OutputKind::Foreign(_)));
+fn end_plugins(
+    pipeline: &Pipeline,
+    host: &PluginHost,
+    stopped: &Stopped,
+    last_flush_ns: u64,
+    log: &Log,
+) {
+    let has_foreign =
+        pipeline.outputs.iter().any(|output| matches!(output.kind, OutputKind::Foreign(_)));
     if !has_foreign {
         return;
     }

@@ -294,7 +294,11 @@ impl Encoder<'_> {
         }
         let digit_count = self.at - digits_start;
         if digit_count == 0 {
-            return if self.at == self.source.len() { Err(JsonError::Incomplete) } else { self.invalid() };
+            return if self.at == self.source.len() {
+                Err(JsonError::Incomplete)
+            } else {
+                self.invalid()
+            };
         }
         if digit_count > 1 && self.source[digits_start] == b'0' {
             return self.invalid();
@@ -374,15 +378,23 @@ mod tests {
         let table = [
             (r#"{"a":1,"a":2}"#, r#"{"a": 1, "a": 2}"#),
             (r#"{"n":-0,"m":-0.0}"#, r#"{"n": 0, "m": -0}"#),
-            (r#"[18446744073709551615, 18446744073709551616]"#, "[18446744073709551615, 18446744073709552000]"),
-            (r#"[-9223372036854775808, -9223372036854775809]"#, "[-9223372036854775808, -9223372036854776000]"),
+            (
+                r#"[18446744073709551615, 18446744073709551616]"#,
+                "[18446744073709551615, 18446744073709552000]",
+            ),
+            (
+                r#"[-9223372036854775808, -9223372036854775809]"#,
+                "[-9223372036854775808, -9223372036854776000]",
+            ),
             (r#"["\u00e9\ud83d\ude00\ud800x"]"#, "[\"\u{e9}\u{1f600}\u{fffd}x\"]"),
             (r#"[1e-400, {}, ""]"#, r#"[0, {}, ""]"#),
         ];
         for (json, expected) in table {
             assert_eq!(text(json), Ok(expected.to_owned()), "{json}");
         }
-        for wrong in [r#"{"a":"\x"}"#, "[01]", "[1,]", "NaN", "[1e400]", "{,\"a\":1}", "{\"a\" 1}", "]"] {
+        for wrong in
+            [r#"{"a":"\x"}"#, "[01]", "[1,]", "NaN", "[1e400]", "{,\"a\":1}", "{\"a\" 1}", "]"]
+        {
             assert!(matches!(text(wrong), Err(JsonError::Invalid(_))), "{wrong}");
         }
         for half in [r#"{"a""#, "[1,", "\"ab", "{\"a\":tr", "[-", "\"\\u00", "", "  "] {

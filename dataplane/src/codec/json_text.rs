@@ -290,8 +290,10 @@ mod tests {
     #[test]
     fn strings_escape_as_fluent_bit_on_x86() {
         let escaped = |text: &[u8]| string(text, Unicode::Escaped);
-        assert_eq!(escaped("hi \u{e9}\u{1f600}\n\u{1}\u{7f}\"\\/".as_bytes()),
-            br#""hi \u00e9\ud83d\ude00\n\u0001\u007f\"\\/""#);
+        assert_eq!(
+            escaped("hi \u{e9}\u{1f600}\n\u{1}\u{7f}\"\\/".as_bytes()),
+            br#""hi \u00e9\ud83d\ude00\n\u0001\u007f\"\\/""#
+        );
         assert_eq!(escaped(b"\xff"), b"\"\xee\x83\xbf\"");
         assert_eq!(escaped(b"\xc3"), b"\"\xee\x83\x83\"");
         assert_eq!(string("\u{e9}".as_bytes(), Unicode::Raw), "\"\u{e9}\"".as_bytes());
@@ -300,7 +302,8 @@ mod tests {
 
     #[test]
     fn the_last_of_repeated_keys_is_written() {
-        let bytes = [0x84, 0xa1, b'a', 1, 0xa1, b'b', 0x92, 0xc0, 0xc3, 0xa1, b'a', 2, 5, 0xc4, 1, b'z'];
+        let bytes =
+            [0x84, 0xa1, b'a', 1, 0xa1, b'b', 0x92, 0xc0, 0xc3, 0xa1, b'a', 2, 5, 0xc4, 1, b'z'];
         let mut out = Vec::new();
         put_json(&bytes, JsonOptions::default(), &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), r#"{"b":[null,true],"a":2,"5":"z"}"#);

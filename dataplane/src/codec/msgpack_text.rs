@@ -60,7 +60,8 @@ mod tests {
     #[test]
     fn values_print_as_fluent_bit_prints_them() {
         let mut value = Vec::new();
-        let json = r#"{"log":"hi \"é","n":3,"f":1.5,"nest":{"a":[1,-2]},"t":true,"z":null,"e":{},"l":[]}"#;
+        let json =
+            r#"{"log":"hi \"é","n":3,"f":1.5,"nest":{"a":[1,-2]},"t":true,"z":null,"e":{},"l":[]}"#;
         encode_value(json.as_bytes(), &mut value).unwrap();
         let mut out = Vec::new();
         put_text(&value, &mut out);

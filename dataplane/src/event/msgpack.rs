@@ -123,7 +123,8 @@ mod tests {
             ("d".into(), rmpv::Value::F32(0.5)),
         ]);
         rmpv::encode::write_value(&mut bytes, &map).unwrap();
-        let get = |key: &str| map_get(&bytes, key.as_bytes()).and_then(|mut value| read_head(&mut value));
+        let get =
+            |key: &str| map_get(&bytes, key.as_bytes()).and_then(|mut value| read_head(&mut value));
         assert_eq!(get("a"), Some(Head::Float(1.5)));
         assert_eq!(get("b"), Some(Head::Int(-70_000)));
         assert_eq!(get("c"), Some(Head::Ext(3, &[1, 2, 3])));

@@ -28,7 +28,10 @@ impl EventTime {
     /// From the eight bytes of the ext.
     pub fn from_bytes(bytes: [u8; 8]) -> EventTime {
         let [a, b, c, d, e, f, g, h] = bytes;
-        EventTime { secs: u32::from_be_bytes([a, b, c, d]), nanos: u32::from_be_bytes([e, f, g, h]) }
+        EventTime {
+            secs: u32::from_be_bytes([a, b, c, d]),
+            nanos: u32::from_be_bytes([e, f, g, h]),
+        }
     }
 
     /// The eight bytes of the ext.

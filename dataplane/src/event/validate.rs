@@ -174,7 +174,10 @@ mod tests {
             let good = source.len();
             source.extend_from_slice(bad);
             let (appended, out) = append(&source);
-            assert_eq!((appended.consumed, appended.record_count, appended.stop), (good, 1, Stop::Invalid));
+            assert_eq!(
+                (appended.consumed, appended.record_count, appended.stop),
+                (good, 1, Stop::Invalid)
+            );
             assert_eq!(out, &source[..good]);
         }
     }
@@ -185,7 +188,10 @@ mod tests {
         let one = stored(1).len();
         let mut out = vec![0xee; 3];
         let appended = append_events(&source, &mut out, 2 * one + REWRITE_GROWTH);
-        assert_eq!((appended.consumed, appended.record_count, appended.stop), (2 * one, 2, Stop::Full));
+        assert_eq!(
+            (appended.consumed, appended.record_count, appended.stop),
+            (2 * one, 2, Stop::Full)
+        );
         assert_eq!(out.len(), 3 + 2 * one);
     }
 

@@ -344,7 +344,10 @@ mod tests {
         let outcome = scheduler.complete(task, FlushStatus::Retry, 12 * SECOND);
         assert!(matches!(outcome, Outcome::Exhausted(_)), "{outcome:?}");
         let counters = scheduler.counters(OUT);
-        assert_eq!((counters.retries, counters.retries_failed, counters.dropped_records), (1, 1, 1));
+        assert_eq!(
+            (counters.retries, counters.retries_failed, counters.dropped_records),
+            (1, 1, 1)
+        );
     }
 
     #[test]

@@ -26,7 +26,11 @@ pub struct LineTemplate {
 impl LineTemplate {
     /// `leading` are keys and values that come first, `offset_key` gets the line's place in its file,
     /// `line_key` the line.
-    pub fn new(leading: &[(&[u8], &[u8])], offset_key: Option<&[u8]>, line_key: &[u8]) -> LineTemplate {
+    pub fn new(
+        leading: &[(&[u8], &[u8])],
+        offset_key: Option<&[u8]>,
+        line_key: &[u8],
+    ) -> LineTemplate {
         let mut head = HEADER_START.to_vec();
         head.extend_from_slice(&[0; 8]);
         head.push(0x80);
@@ -164,7 +168,9 @@ unsafe fn frame_avx2(
     template: &LineTemplate,
     options: &FrameOptions,
 ) -> Framed {
-    use std::arch::x86_64::{_mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8};
+    use std::arch::x86_64::{
+        _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8,
+    };
 
     out.reserve(options.room_bytes);
     let needle = _mm256_set1_epi8(b'\n' as i8);
@@ -323,7 +329,8 @@ mod tests {
     fn lines_become_events_and_the_last_half_line_stays() {
         let template = LineTemplate::new(&[(b"path", b"/x")], Some(b"off"), b"log");
         let mut out = Vec::new();
-        let framed = frame_lines(b"a\r\n\nbb\nhalf", &mut out, &template, &options(4096, EmptyLines::Keep));
+        let framed =
+            frame_lines(b"a\r\n\nbb\nhalf", &mut out, &template, &options(4096, EmptyLines::Keep));
         assert_eq!(framed, Framed { consumed: 7, record_count: 3 });
         let mut rest = out.as_slice();
         let mut seen = Vec::new();

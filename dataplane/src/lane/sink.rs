@@ -74,11 +74,8 @@ pub fn start(sinks: Vec<SinkPlan>) -> io::Result<(SinkOwners, Vec<JoinHandle<()>
             SinkOwner::Stdout => "sink-stdout",
             SinkOwner::Files => "sink-files",
         };
-        threads.push(
-            std::thread::Builder::new()
-                .name(name.into())
-                .spawn(move || own(plans, &jobs))?,
-        );
+        threads
+            .push(std::thread::Builder::new().name(name.into()).spawn(move || own(plans, &jobs))?);
     }
     Ok((owners, threads))
 }

@@ -70,7 +70,8 @@ fn build(
         Format::JsonLines => JsonLayout::Lines,
         Format::JsonStream => JsonLayout::Stream,
     };
-    let json = record_json(layout, &settings.json_date_key, settings.json_date_format, context.json);
+    let json =
+        record_json(layout, &settings.json_date_key, settings.json_date_format, context.json);
     Some(OutputDefinition::Sink(Arc::new(Stdout::Json(json))))
 }
 

@@ -78,13 +78,15 @@ impl Builder<'_> {
             let span = name.map_or(section.span, |name| name.value_span);
             if section.get("match").is_none() && section.get("match_regex").is_none() {
                 let message = format!("filter `{shown}` has no `match`");
-                self.problems.push(Problem::error(section.span, message).with_help("add `match *`"));
+                self.problems
+                    .push(Problem::error(section.span, message).with_help("add `match *`"));
             }
             let message = format!("filters are not supported yet: `{shown}`");
             self.problems.push(Problem::error(span, message));
         }
         for section in &document.customs {
-            self.problems.push(Problem::error(section.span, "custom plugins are not supported yet"));
+            self.problems
+                .push(Problem::error(section.span, "custom plugins are not supported yet"));
         }
         for section in document.inputs.iter().chain(&document.outputs) {
             for (block, span) in &section.blocks {
@@ -103,7 +105,12 @@ impl Builder<'_> {
         }
     }
 
-    fn input(&mut self, index: usize, section: &Section, shared: &Arc<Meter>) -> Option<InputInstance> {
+    fn input(
+        &mut self,
+        index: usize,
+        section: &Section,
+        shared: &Arc<Meter>,
+    ) -> Option<InputInstance> {
         let name = self.plugin_name(section, "input")?;
         let known = INPUTS.iter().find(|plugin| plugin.name.eq_ignore_ascii_case(&name.value));
         let Some(plugin) = known else {
@@ -150,7 +157,8 @@ impl Builder<'_> {
                 (self.foreign(section, foreign)?, foreign.name.to_ascii_lowercase(), keys)
             }
             (None, Some(plugin)) => {
-                let keys = read_engine_keys::<OutputKeys>(section, plugin.keys, &[], self.problems)?;
+                let keys =
+                    read_engine_keys::<OutputKeys>(section, plugin.keys, &[], self.problems)?;
                 let instance = format!("{}.{index}", plugin.name);
                 let engine_keys = [OutputKeys::KEYS];
                 let context = self.context(&instance, &engine_keys);
@@ -185,7 +193,8 @@ impl Builder<'_> {
                 || is_key_of(ForeignKeys::KEYS, &property.key);
             if ffi::property::is_reserved(&property.key) && !is_ours {
                 let message = format!("plugin `{}` will never see `{}`", loaded.name, property.key);
-                let help = "Fluent Bit keeps this key for itself; name it otherwise, if the plugin can";
+                let help =
+                    "Fluent Bit keeps this key for itself; name it otherwise, if the plugin can";
                 self.problems.push(Problem::warning(property.key_span, message).with_help(help));
             }
         }
@@ -197,7 +206,12 @@ impl Builder<'_> {
         Some(OutputKind::Foreign(ForeignOutput { library: loaded.id, format, section }))
     }
 
-    fn pattern(&mut self, section: &Section, keys: &OutputKeys, is_pair: bool) -> Option<TagPattern> {
+    fn pattern(
+        &mut self,
+        section: &Section,
+        keys: &OutputKeys,
+        is_pair: bool,
+    ) -> Option<TagPattern> {
         match (&keys.match_glob, &keys.match_regex) {
             (None, Some(regex)) => match TagPattern::regex(&format!("^(?:{regex})")) {
                 Ok(pattern) => Some(pattern),
@@ -212,13 +226,18 @@ impl Builder<'_> {
             (None, None) if is_pair => Some(TagPattern::Any),
             (None, None) => {
                 let message = format!("output `{}` has no `match`: it gets nothing", keys.name);
-                self.problems.push(Problem::warning(section.span, message).with_help("add `match *`"));
+                self.problems
+                    .push(Problem::warning(section.span, message).with_help("add `match *`"));
                 Some(TagPattern::Nothing)
             }
         }
     }
 
-    fn plugin_name<'s>(&mut self, section: &'s Section, kind: &str) -> Option<&'s config::Property> {
+    fn plugin_name<'s>(
+        &mut self,
+        section: &'s Section,
+        kind: &str,
+    ) -> Option<&'s config::Property> {
         let name = section.plugin_name();
         if name.is_none() {
             let message = format!("section `{kind}` is missing the `name` property");
@@ -260,7 +279,9 @@ fn read_engine_keys<K: Settings>(
     let mut own = Section::new(section.name.clone(), section.span);
     for (index, property) in section.properties.iter().enumerate() {
         let is_plugins = is_key_of(plugin_keys, &property.key);
-        if !is_key_of(K::KEYS, &property.key) || (is_plugins && !property.key.eq_ignore_ascii_case("name")) {
+        if !is_key_of(K::KEYS, &property.key)
+            || (is_plugins && !property.key.eq_ignore_ascii_case("name"))
+        {
             continue;
         }
         let mut later = section.properties[index + 1..].iter();
@@ -289,13 +310,14 @@ fn warn_unmatched(
         let tag = input.tag.text.as_bytes();
         let is_static = !input.tag.text.contains('*') && input.plugin.name != "forward";
         if is_static && !patterns.iter().any(|pattern| pattern.matches(tag)) {
-            let message = format!("no output matches `{}` of input `{}`", input.tag.text, input.name);
+            let message =
+                format!("no output matches `{}` of input `{}`", input.tag.text, input.name);
             problems.push(Problem::warning(section.span, message));
         }
     }
-    let all_static = inputs
-        .iter()
-        .all(|input| !input.tag.text.contains('*') && !["forward", "tail"].contains(&input.plugin.name));
+    let all_static = inputs.iter().all(|input| {
+        !input.tag.text.contains('*') && !["forward", "tail"].contains(&input.plugin.name)
+    });
     for (pattern, section) in patterns.iter().zip(&document.outputs) {
         let is_reached = inputs.iter().any(|input| pattern.matches(input.tag.text.as_bytes()));
         if all_static && !is_reached && !matches!(pattern, TagPattern::Nothing) {

@@ -246,12 +246,8 @@ pub enum DropCause {
 
 impl DropCause {
     /// Every cause, in the order of its index.
-    pub const ALL: [DropCause; 4] = [
-        DropCause::Malformed,
-        DropCause::Oversized,
-        DropCause::Vanished,
-        DropCause::Unsupported,
-    ];
+    pub const ALL: [DropCause; 4] =
+        [DropCause::Malformed, DropCause::Oversized, DropCause::Vanished, DropCause::Unsupported];
 
     /// The word used in logs and metrics.
     pub fn label(self) -> &'static str {

@@ -97,9 +97,7 @@ mod tests {
     fn messages_arrive_in_order_and_once() {
         let (sender, mut receiver) = pair();
         let other = sender.clone();
-        std::thread::spawn(move || (0..100).for_each(|number| other.send(number)))
-            .join()
-            .unwrap();
+        std::thread::spawn(move || (0..100).for_each(|number| other.send(number))).join().unwrap();
         let mut out = Vec::new();
         receiver.drain(&mut out);
         assert_eq!(out, (0..100).collect::<Vec<_>>());

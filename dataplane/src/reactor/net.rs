@@ -194,9 +194,8 @@ impl Listener {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(format!("cannot listen on `{shown}`: another process answers there"));
         }
-        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| {
-            std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type())
-        });
+        let is_socket = std::fs::symlink_metadata(path)
+            .is_ok_and(|meta| std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()));
         if is_socket {
             let _ = std::fs::remove_file(path);
         }

@@ -54,7 +54,8 @@ fn try_setup() -> Result<(), String> {
     let error = io::Error::last_os_error();
     Err(match error.raw_os_error() {
         Some(libc::ENOSYS) => {
-            "this kernel has no io_uring: Linux 5.8 or newer is needed, or the sandbox hides it".into()
+            "this kernel has no io_uring: Linux 5.8 or newer is needed, or the sandbox hides it"
+                .into()
         }
         Some(libc::EPERM) => {
             let sysctl = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");

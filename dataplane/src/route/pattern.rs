@@ -87,7 +87,11 @@ mod tests {
             ("", "x", false),
         ];
         for (pattern, tag, expected) in table {
-            assert_eq!(TagPattern::glob(pattern).matches(tag.as_bytes()), expected, "{pattern} {tag}");
+            assert_eq!(
+                TagPattern::glob(pattern).matches(tag.as_bytes()),
+                expected,
+                "{pattern} {tag}"
+            );
         }
         assert!(TagPattern::regex("^(app|db)\\.").unwrap().matches(b"db.one"));
         assert!(TagPattern::regex("(").is_err());

@@ -355,7 +355,8 @@ impl Engine {
                     let held = match holder {
                         Some((output, bytes)) => format!(
                             "; output {} holds {bytes} bytes on shard {}",
-                            self.outputs[usize::from(output.0)].name, self.index
+                            self.outputs[usize::from(output.0)].name,
+                            self.index
                         ),
                         None => String::new(),
                     };

@@ -17,8 +17,8 @@ use crate::lane::Message;
 use crate::limits::CONNECTIONS_MAX;
 use crate::log::Log;
 use crate::plugin::input::{
-    CloseReason, DropCause, EventSink, Flow, Framer, Next, Peer, Source, StreamInput, TimedInput, Turn,
-    TurnInput,
+    CloseReason, DropCause, EventSink, Flow, Framer, Next, Peer, Source, StreamInput, TimedInput,
+    Turn, TurnInput,
 };
 use crate::reactor::net::{Listener, Stream};
 use crate::reactor::readiness::Readiness;

@@ -49,7 +49,8 @@ impl TagTable {
         }
         let hash = self.hash(text);
         let entries = &self.entries;
-        let found = self.by_text.find(hash, |index| entries[*index as usize].tag.as_bytes() == text);
+        let found =
+            self.by_text.find(hash, |index| entries[*index as usize].tag.as_bytes() == text);
         self.last = match found {
             Some(index) => *index,
             None => self.insert(text, hash),
