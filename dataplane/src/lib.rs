@@ -2,8 +2,8 @@
 //!
 //! Layers, each importing only those above it in this list:
 //! data ([`limits`], [`log`], [`tag`], [`kernel`], [`event`], [`codec`]), pure state ([`route`],
-//! [`chunk`], [`flush`]), seams ([`plugin`], [`reactor`]), plugins ([`inputs`], [`outputs`]), one core
-//! ([`lane`], [`shard`]), the process ([`pipeline`], [`supervisor`], [`cli`]).
+//! [`chunk`], [`flush`]), seams ([`plugin`], [`reactor`], [`wire`]), plugins ([`inputs`],
+//! [`outputs`]), one core ([`lane`], [`shard`]), the process ([`pipeline`], [`supervisor`], [`cli`]).
 
 pub mod codec;
 pub mod event;
@@ -18,6 +18,7 @@ pub mod route;
 
 pub mod plugin;
 pub mod reactor;
+pub mod wire;
 
 pub mod inputs;
 pub mod outputs;

@@ -89,7 +89,7 @@ pub fn run(
     let plan = Arc::new(Plan {
         groups: plan_groups(&pipeline),
         foreign,
-        owners,
+        owners: owners.clone(),
         readiness,
         last_flush_ns: Arc::clone(&last_flush_ns),
         senders: senders.clone(),
@@ -123,6 +123,7 @@ pub fn run(
     let stopped = wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
     drop(senders);
     if stopped.abandoned == 0 {
+        owners.end();
         for thread in threads.into_iter().chain(owner_threads) {
             // A panic aborts the process, so joining cannot fail.
             let _ = thread.join();

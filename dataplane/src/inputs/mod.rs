@@ -3,7 +3,10 @@
 use crate::plugin::descriptor::InputPlugin;
 
 mod dummy;
+mod forward;
 mod tail;
+mod tcp;
 
 /// Every built-in input, sorted by name.
-pub static INPUTS: &[&InputPlugin] = &[&dummy::PLUGIN, &tail::PLUGIN];
+pub static INPUTS: &[&InputPlugin] =
+    &[&dummy::PLUGIN, &forward::PLUGIN, &tail::PLUGIN, &tcp::PLUGIN];

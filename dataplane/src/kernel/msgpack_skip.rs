@@ -97,43 +97,87 @@ const fn table() -> [Entry; 256] {
 /// When the value is not whole or not msgpack. A huge array or map that cannot fit is incomplete.
 #[inline]
 pub fn skip_value(bytes: &[u8]) -> Result<usize, SkipError> {
-    let mut at = 0usize;
-    let mut left = 1u64;
-    while left > 0 {
-        let Some(first) = bytes.get(at) else { return Err(SkipError::Incomplete) };
-        let entry = TABLE[usize::from(*first)];
-        left -= 1;
-        if entry.kind == Kind::Fixed {
-            at += usize::from(entry.fixed);
-            continue;
-        }
-        let field = |width: usize| -> Result<u64, SkipError> {
-            let Some(field) = bytes.get(at + 1..at + 1 + width) else {
-                return Err(SkipError::Incomplete);
+    Walk::from(0).resume(bytes)
+}
+
+/// A walk over one value whose bytes are still arriving: each is looked at once, however they are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// Where the next token begins; past the end while a payload is arriving.
+    at: usize,
+    /// Values still to come.
+    left: u64,
+}
+
+impl Walk {
+    /// Over the value that begins at this byte.
+    pub fn from(at: usize) -> Walk {
+        Walk { at, left: 1 }
+    }
+
+    /// Bytes that must be there before the value can be whole, counted from the first of `bytes`.
+    pub fn needed_bytes(&self) -> u64 {
+        self.at as u64 + self.left
+    }
+
+    /// Goes on over `bytes`, which begin with those of the call before. Returns where the value ends.
+    ///
+    /// # Errors
+    /// When the value is not whole or not msgpack.
+    #[inline]
+    pub fn resume(&mut self, bytes: &[u8]) -> Result<usize, SkipError> {
+        let Walk { mut at, mut left } = *self;
+        let incomplete = loop {
+            if left == 0 {
+                break None;
+            }
+            let Some(first) = bytes.get(at) else { break Some(SkipError::Incomplete) };
+            let entry = TABLE[usize::from(*first)];
+            if entry.kind == Kind::Fixed {
+                at += usize::from(entry.fixed);
+                left -= 1;
+                continue;
+            }
+            let (payload, items) = match sized(entry.kind, &bytes[at + 1..]) {
+                Ok(sizes) => sizes,
+                Err(error) => break Some(error),
             };
-            Ok(field.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+            at += usize::from(entry.fixed) + payload;
+            left = left - 1 + items;
+            // Every open value needs a byte at least: stop early instead of counting to four billion.
+            if at > bytes.len() || left > (bytes.len() - at) as u64 {
+                // An invalid byte further on is found when the rest has come.
+                break Some(SkipError::Incomplete);
+            }
         };
-        let (payload, items) = match entry.kind {
-            Kind::Fixed => (0, 0),
-            Kind::Length1 => (field(1)?, 0),
-            Kind::Length2 => (field(2)?, 0),
-            Kind::Length4 => (field(4)?, 0),
-            Kind::Items(count) => (0, u64::from(count)),
-            Kind::Array2 => (0, field(2)?),
-            Kind::Array4 => (0, field(4)?),
-            Kind::Map2 => (0, field(2)? * 2),
-            Kind::Map4 => (0, field(4)? * 2),
-            Kind::Invalid => return Err(SkipError::Invalid),
-        };
-        at += usize::from(entry.fixed) + payload as usize;
-        left += items;
-        // Every open value needs a byte at least: stop early instead of counting to four billion.
-        if at > bytes.len() || left > (bytes.len() - at) as u64 {
-            // An invalid byte further on is found when the rest has come.
-            return Err(SkipError::Incomplete);
+        *self = Walk { at, left };
+        match incomplete {
+            Some(error) => Err(error),
+            None if at > bytes.len() => Err(SkipError::Incomplete),
+            None => Ok(at),
         }
     }
-    if at > bytes.len() { Err(SkipError::Incomplete) } else { Ok(at) }
+}
+
+/// Payload bytes and further values behind a marker that does not say all itself.
+#[inline(always)]
+fn sized(kind: Kind, after: &[u8]) -> Result<(usize, u64), SkipError> {
+    let field = |width: usize| -> Result<u64, SkipError> {
+        let Some(field) = after.get(..width) else { return Err(SkipError::Incomplete) };
+        Ok(field.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    };
+    Ok(match kind {
+        Kind::Fixed => (0, 0),
+        Kind::Length1 => (field(1)? as usize, 0),
+        Kind::Length2 => (field(2)? as usize, 0),
+        Kind::Length4 => (field(4)? as usize, 0),
+        Kind::Items(count) => (0, u64::from(count)),
+        Kind::Array2 => (0, field(2)?),
+        Kind::Array4 => (0, field(4)?),
+        Kind::Map2 => (0, field(2)? * 2),
+        Kind::Map4 => (0, field(4)? * 2),
+        Kind::Invalid => return Err(SkipError::Invalid),
+    })
 }
 
 #[cfg(test)]
@@ -175,6 +219,18 @@ mod tests {
             prop_assert_eq!(skip_value(&bytes), Ok(bytes.len()));
             let cut = cut.index(bytes.len());
             prop_assert_eq!(skip_value(&bytes[..cut]), Err(SkipError::Incomplete));
+        }
+
+        #[test]
+        fn a_walk_in_pieces_ends_where_one_walk_does(value in value(), step in 1usize..9) {
+            let mut bytes = vec![0xc1];
+            rmpv::encode::write_value(&mut bytes, &value).unwrap();
+            let mut walk = Walk::from(1);
+            for end in (1..bytes.len()).step_by(step) {
+                prop_assert_eq!(walk.resume(&bytes[..end]), Err(SkipError::Incomplete));
+                prop_assert!(walk.needed_bytes() <= bytes.len() as u64);
+            }
+            prop_assert_eq!(walk.resume(&bytes), Ok(bytes.len()));
         }
 
         #[test]

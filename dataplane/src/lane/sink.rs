@@ -15,11 +15,12 @@ use crate::log::Log;
 use crate::plugin::output::{SinkBatch, SinkOutput, SinkOwner, SinkWriter};
 use crate::route::mask::OutputId;
 
-/// A formatted chunk on its way to its owner.
-struct Job {
-    task: FlushTask,
-    buffer: Vec<u8>,
-    back: ShardSender,
+/// What an owner is told.
+enum Job {
+    /// Write a formatted chunk.
+    Write { task: FlushTask, buffer: Vec<u8>, back: ShardSender },
+    /// Nothing follows.
+    End,
 }
 
 /// The ways to all owners; cheap to clone, one for each shard.
@@ -31,9 +32,17 @@ pub struct SinkOwners {
 impl SinkOwners {
     /// Sends a formatted chunk to the owner of its output.
     pub fn write(&self, owner: SinkOwner, task: FlushTask, buffer: Vec<u8>, back: &ShardSender) {
-        let job = Job { task, buffer, back: back.clone() };
-        // An owner ends only when all these senders are dropped.
-        self.by_owner[&owner].send(job).expect("an owner thread lives as long as its senders");
+        let job = Job::Write { task, buffer, back: back.clone() };
+        self.by_owner[&owner].send(job).expect("an owner thread ends after the shards");
+    }
+
+    /// Ends the owners. Said, not left to the dropping of senders: tasks that a stopped shard never
+    /// polls again still hold some.
+    pub fn end(&self) {
+        for owner in self.by_owner.values() {
+            // An owner that has ended already needs no word.
+            let _ = owner.send(Job::End);
+        }
     }
 }
 
@@ -77,7 +86,7 @@ pub fn start(sinks: Vec<SinkPlan>) -> io::Result<(SinkOwners, Vec<JoinHandle<()>
 fn own(plans: Vec<SinkPlan>, jobs: &Receiver<Job>) {
     let mut writers: HashMap<OutputId, Box<dyn SinkWriter>> =
         plans.into_iter().map(|plan| (plan.output, plan.sink.open(plan.log))).collect();
-    while let Ok(Job { task, buffer, back }) = jobs.recv() {
+    while let Ok(Job::Write { task, buffer, back }) = jobs.recv() {
         let writer = writers.get_mut(&task.output).expect("every sink was opened by its owner");
         let status = writer.write(&SinkBatch {
             tag: task.chunk.tag(),

@@ -240,12 +240,18 @@ pub enum DropCause {
     Oversized,
     /// Truncated or removed before it could be read, where the size is known.
     Vanished,
+    /// Well-formed, of a kind that is not taken (metrics and traces).
+    Unsupported,
 }
 
 impl DropCause {
     /// Every cause, in the order of its index.
-    pub const ALL: [DropCause; 3] =
-        [DropCause::Malformed, DropCause::Oversized, DropCause::Vanished];
+    pub const ALL: [DropCause; 4] = [
+        DropCause::Malformed,
+        DropCause::Oversized,
+        DropCause::Vanished,
+        DropCause::Unsupported,
+    ];
 
     /// The word used in logs and metrics.
     pub fn label(self) -> &'static str {
@@ -253,6 +259,7 @@ impl DropCause {
             DropCause::Malformed => "malformed",
             DropCause::Oversized => "oversized",
             DropCause::Vanished => "vanished",
+            DropCause::Unsupported => "unsupported",
         }
     }
 }

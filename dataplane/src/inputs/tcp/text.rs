@@ -1,0 +1,239 @@
+//! Text between separators: each piece becomes an event `{"log": piece}`, empty ones become nothing.
+
+use std::sync::Arc;
+
+use crate::event::time::EventTime;
+use crate::inputs::tcp::{PIECE_BYTES, too_long};
+use crate::kernel::newline::LineTemplate;
+use crate::limits::READ_BYTES;
+use crate::plugin::input::{CloseReason, EventSink, Fed, Framer, Next, OpenBatch};
+
+/// Text between separators.
+pub(super) struct Text {
+    tag: Arc<[u8]>,
+    record_bytes_max: usize,
+    separator: memchr::memmem::Finder<'static>,
+    template: LineTemplate,
+    /// Bytes at the front in which no separator begins.
+    searched: usize,
+}
+
+/// What one batch took.
+struct Filled {
+    consumed: usize,
+    stop: Stop,
+}
+
+/// Why a batch took no more.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    /// What is left has no separator.
+    End,
+    /// The room is used up.
+    Full,
+    /// A piece, or what is left, is longer than a record may be.
+    TooLong,
+}
+
+impl Text {
+    /// For a connection that has not sent anything yet.
+    pub(super) fn new(tag: Arc<[u8]>, record_bytes_max: usize, separator: &[u8]) -> Text {
+        let template = LineTemplate::new(&[], None, b"log");
+        let separator = memchr::memmem::Finder::new(separator).into_owned();
+        Text { tag, record_bytes_max, separator, template, searched: 0 }
+    }
+
+    /// Appends one piece; `None` when the batch has no room for it.
+    fn append_piece(&self, piece: &[u8], now: EventTime, batch: &mut OpenBatch<'_>) -> Option<()> {
+        let room = self.template.event_bytes_max(piece.len());
+        batch.room_bytes = batch.room_bytes.checked_sub(room)?;
+        self.template.append(piece, 0, now, batch.bytes);
+        Some(())
+    }
+
+    /// Appends pieces to one batch.
+    fn fill(&mut self, bytes: &[u8], now: EventTime, sink: &mut dyn EventSink) -> Filled {
+        let width = self.separator.needle().len();
+        let mut at = 0;
+        let mut next = self.find(bytes, self.searched);
+        let first = next.map_or(0, |end| self.template.event_bytes_max(end));
+        let mut batch = sink.open(&self.tag, first.max(PIECE_BYTES));
+        let mut record_count = 0;
+        let stop = loop {
+            let Some(end) = next else {
+                break match bytes.len() - at > self.record_bytes_max + width {
+                    true => Stop::TooLong,
+                    false => Stop::End,
+                };
+            };
+            let piece = &bytes[at..end];
+            if piece.len() > self.record_bytes_max {
+                break Stop::TooLong;
+            }
+            if !is_empty(piece) {
+                if self.append_piece(piece, now, &mut batch).is_none() {
+                    break Stop::Full;
+                }
+                record_count += 1;
+            }
+            at = end + width;
+            next = self.find(bytes, at);
+        };
+        if record_count > 0 {
+            sink.commit(record_count);
+        }
+        self.searched = match stop {
+            // A separator may have begun in the last bytes.
+            Stop::End => (bytes.len() - at).saturating_sub(width - 1),
+            Stop::Full | Stop::TooLong => 0,
+        };
+        Filled { consumed: at, stop }
+    }
+
+    #[inline]
+    fn find(&self, bytes: &[u8], from: usize) -> Option<usize> {
+        let found = match self.separator.needle() {
+            [byte] => memchr::memchr(*byte, &bytes[from..]),
+            _ => self.separator.find(&bytes[from..]),
+        };
+        found.map(|at| from + at)
+    }
+}
+
+/// Empty, or an empty line of which the separator took only the `\n`.
+fn is_empty(piece: &[u8]) -> bool {
+    matches!(piece, b"" | b"\r")
+}
+
+impl Framer for Text {
+    fn feed(
+        &mut self,
+        bytes: &[u8],
+        now: EventTime,
+        sink: &mut dyn EventSink,
+        _reply: &mut Vec<u8>,
+    ) -> Result<Fed, CloseReason> {
+        let mut consumed = 0;
+        loop {
+            let filled = self.fill(&bytes[consumed..], now, sink);
+            consumed += filled.consumed;
+            match filled.stop {
+                Stop::Full => {}
+                Stop::End => return Ok(Fed { consumed, needed: 0 }),
+                Stop::TooLong => return Err(too_long(self.record_bytes_max, sink)),
+            }
+        }
+    }
+
+    fn finish(&mut self, rest: &[u8], now: EventTime, sink: &mut dyn EventSink) -> Next {
+        if !is_empty(rest) {
+            let mut batch = sink.open(&self.tag, self.template.event_bytes_max(rest.len()));
+            if self.append_piece(rest, now, &mut batch).is_some() {
+                sink.commit(1);
+            }
+        }
+        Next::Ended
+    }
+
+    fn buffer_bytes_initial(&self) -> usize {
+        READ_BYTES
+    }
+
+    fn buffer_bytes_max(&self) -> usize {
+        READ_BYTES.max(2 * self.record_bytes_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::encoder::{event_header, put_map_len, put_str};
+    use crate::inputs::tcp::PLUGIN;
+    use crate::plugin::input::DropCause;
+    use crate::plugin::testing::{NOW, TestSink, Wire, stream_input};
+
+    fn run(separator: &str, bytes: &[u8], sizes: &[usize]) -> (TestSink, Wire) {
+        let properties = [("format", "none"), ("separator", separator), ("chunk_size", "1")];
+        let input = stream_input(&PLUGIN, &properties);
+        let mut sink = TestSink::new();
+        let mut wire = Wire::connect(&*input);
+        wire.send_in_pieces(bytes, sizes, &mut sink);
+        (sink, wire)
+    }
+
+    fn event(line: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let mut out = Vec::new();
+        event_header(&mut out, NOW);
+        put_map_len(&mut out, 1);
+        put_str(&mut out, b"log");
+        put_str(&mut out, line);
+        (b"tcp.0".to_vec(), out)
+    }
+
+    fn events(lines: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        lines.iter().map(|line| event(line)).collect()
+    }
+
+    #[test]
+    fn pieces_become_events_and_empty_ones_nothing() {
+        let (sink, _) = run("\\n", b"one\n\n\r\ntwo\r\nthr\0ee\nunfinished", &[usize::MAX]);
+        assert_eq!(sink.events(), events(&[b"one", b"two\r", b"thr\0ee"]));
+    }
+
+    #[test]
+    fn long_separators_are_found_across_reads() {
+        for size in 1..12 {
+            let (sink, _) = run("--\\n", b"a--\n-b---\n--\nc--", &[size]);
+            assert_eq!(sink.events(), events(&[b"a", b"-b-"]), "{size}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_connection_ends_the_last_piece() {
+        let (mut sink, wire) = run("\\n", b"one\ntwo", &[usize::MAX]);
+        assert_eq!(wire.end(&mut sink), Next::Ended);
+        assert_eq!(sink.events(), events(&[b"one", b"two"]));
+    }
+
+    #[test]
+    fn a_piece_beyond_the_bound_closes_the_connection_counted() {
+        let mut bytes = b"good\n".to_vec();
+        bytes.extend([b'x'; 1025]);
+        bytes.extend_from_slice(b"\nlost\n");
+        for size in [1, 100, usize::MAX] {
+            let (sink, wire) = run("\\n", &bytes, &[size]);
+            assert_eq!(sink.events(), events(&[b"good"]));
+            assert_eq!(sink.dropped(DropCause::Oversized), 1);
+            assert!(wire.closed.unwrap().contains("raise `buffer_size`"));
+        }
+        let (sink, wire) = run("\\n", &[&[b'x'; 1024][..], b"\n"].concat(), &[1]);
+        assert_eq!((sink.events().len(), wire.closed), (1, None));
+    }
+
+    #[test]
+    fn many_pieces_fill_many_batches() {
+        let lines: Vec<Vec<u8>> = (0..20_000).map(|n| format!("line {n}").into_bytes()).collect();
+        let sent = lines.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect::<Vec<u8>>();
+        let (sink, _) = run("\\n", &sent, &[100_000]);
+        assert!(sink.batches.len() > 1);
+        assert!(sink.events() == lines.iter().map(|line| event(line)).collect::<Vec<_>>());
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_give_the_events_of_a_split(
+            bytes in "[ab\r\n|]{0,200}", sizes in proptest::collection::vec(1usize..20, 1..5),
+            separator in prop_oneof![Just("\\n"), Just("|"), Just("|\\n")]
+        ) {
+            let (sink, _) = run(separator, bytes.as_bytes(), &sizes);
+            let real = separator.replace("\\n", "\n");
+            let mut expected: Vec<_> = bytes.split(real.as_str()).collect();
+            expected.pop();
+            expected.retain(|piece| !matches!(*piece, "" | "\r"));
+            let expected: Vec<_> = expected.iter().map(|piece| event(piece.as_bytes())).collect();
+            prop_assert_eq!(sink.events(), expected);
+        }
+    }
+}
