@@ -308,7 +308,7 @@ fn warn_unmatched(
 ) {
     for (input, section) in inputs.iter().zip(&document.inputs) {
         let tag = input.tag.text.as_bytes();
-        let is_static = !input.tag.text.contains('*') && input.plugin.name != "forward";
+        let is_static = !input.tag.text.contains(['*', '<']) && input.plugin.name != "forward";
         if is_static && !patterns.iter().any(|pattern| pattern.matches(tag)) {
             let message =
                 format!("no output matches `{}` of input `{}`", input.tag.text, input.name);

@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::event::time::EventTime;
+use crate::inputs::tail::gzip::{Filled, Gzip, is_gzip_name};
 use crate::inputs::tail::lines::{Remainder, divide, leading_zeros, whole_characters};
 use crate::inputs::tail::spread::{Given, MARKER_BYTES, Marker, Place};
 use crate::kernel::newline::{EmptyLines, FrameOptions, LineTemplate, frame_lines};
@@ -115,6 +116,8 @@ pub struct TailedFile {
     size: u64,
     /// Last change when last looked at.
     modified_secs: i64,
+    /// Decompresses it, where its name says so. The place is then one in the text.
+    gzip: Option<Box<Gzip>>,
     cold_since_ns: Option<u64>,
     /// When it last had something to read, monotonic.
     grown_ns: u64,
@@ -126,6 +129,7 @@ impl TailedFile {
     /// Starts to tail an open file.
     pub fn new(given: Given, tag: Vec<u8>, template: LineTemplate) -> TailedFile {
         let Given { found, start } = given;
+        let gzip = is_gzip_name(&found.path).then(|| Box::new(Gzip::new(start.place.offset)));
         TailedFile {
             id: found.state.id,
             path: found.path,
@@ -137,6 +141,7 @@ impl TailedFile {
             unfinished_bytes: 0,
             size: found.state.size,
             modified_secs: found.state.modified_secs,
+            gzip,
             cold_since_ns: None,
             grown_ns: 0,
             forgotten_offset: start.place.offset,
@@ -146,7 +151,10 @@ impl TailedFile {
 
     /// Where it would be read on.
     pub fn place(&self) -> Place {
-        self.place
+        match &self.gzip {
+            Some(gzip) => Place { offset: gzip.raw_offset(), marker: Marker::default() },
+            None => self.place,
+        }
     }
 
     /// Bytes of the unfinished line at its end.
@@ -180,6 +188,12 @@ impl TailedFile {
 
     fn try_visit(&mut self, visit: &mut Visit<'_>) -> io::Result<Visited> {
         let state = self.file.state()?;
+        if let Some(mut gzip) = self.gzip.take() {
+            let visited = self.visit_gzip(&mut gzip, visit, state.size);
+            (self.size, self.modified_secs) = (state.size, state.modified_secs);
+            self.gzip = Some(gzip);
+            return visited;
+        }
         if state.size < self.place.offset {
             self.restart(visit, state.size);
         }
@@ -231,6 +245,43 @@ impl TailedFile {
         let larger = (visit.buffer.len() * 2).min(longest.max(READ_BYTES));
         visit.buffer.resize(larger, 0);
         Ok(Visited::More(count))
+    }
+
+    fn visit_gzip(
+        &mut self,
+        gzip: &mut Gzip,
+        visit: &mut Visit<'_>,
+        size: u64,
+    ) -> io::Result<Visited> {
+        if size < gzip.raw_offset() {
+            *gzip = Gzip::new(0);
+            self.size = self.place.offset;
+            self.restart(visit, size);
+        }
+        let wanted = READ_BYTES.max(visit.rules.line_bytes_max);
+        let patience = self.patience(visit.now_ns);
+        let filled = gzip.fill(&mut self.file, wanted, size, patience)?;
+        let taken = self.take_block(gzip.text(), 0, visit);
+        gzip.consume(taken.bytes);
+        self.place.offset += taken.bytes as u64;
+        self.unfinished_bytes = gzip.text().len() as u64;
+        if taken.bytes > 0 {
+            (self.cold_since_ns, self.grown_ns) = (None, visit.now_ns);
+        }
+        if filled == Filled::Broken {
+            visit.sink.drop_records(DropCause::Malformed, 1);
+            visit.log.error(format_args!(
+                "`{}` is no gzip from byte {} on: its rest is skipped",
+                self.path.display(),
+                self.place.offset
+            ));
+        }
+        Ok(match (taken.flow, filled) {
+            (Flow::Paused, _) => Visited::Paused,
+            (Flow::Open, Filled::Enough) => Visited::More(taken.bytes),
+            (Flow::Open, Filled::Cold) => self.cold(visit.now_ns),
+            (Flow::Open, Filled::AtEnd | Filled::Broken) => Visited::AtEnd,
+        })
     }
 
     fn patience(&self, now_ns: u64) -> Patience {
@@ -403,7 +454,13 @@ impl TailedFile {
             visit.buffer.resize(length, 0);
         }
         let line = &mut visit.buffer[..length];
-        let read = self.file.read_at(line, self.place.offset, Patience::Wait);
+        let read = match &self.gzip {
+            Some(gzip) => {
+                line.copy_from_slice(gzip.text());
+                Ok(Read::Bytes(length))
+            }
+            None => self.file.read_at(line, self.place.offset, Patience::Wait),
+        };
         if length == 0
             || line.first() == Some(&0)
             || !matches!(read, Ok(Read::Bytes(n)) if n == length)

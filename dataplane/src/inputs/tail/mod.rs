@@ -1,7 +1,7 @@
 //! `tail`: follows files by their names' patterns and turns each line into an event.
 //!
 //! Reading order: [`pattern`] and [`find`] (which files there are), [`spread`] (which shard reads which),
-//! [`turns`] (what a shard does in a turn), [`file`](self::file) (one file) with [`lines`], [`sweep`] (what is done
+//! [`turns`] (what a shard does in a turn), [`file`](self::file) (one file) with [`lines`] and [`gzip`], [`sweep`] (what is done
 //! by the clock), [`tag`].
 //!
 //! Differences from Fluent Bit, all on purpose: a line that is too long is skipped and counted, and its file
@@ -11,6 +11,7 @@
 
 mod file;
 mod find;
+mod gzip;
 mod lines;
 mod pattern;
 mod spread;

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use config::Problems;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::inputs::tail::PLUGIN;
 use crate::log::Log;
@@ -488,4 +490,27 @@ fn settings_that_cannot_work_are_refused_with_their_reason() {
         assert!(messages.len() == 1 && messages[0].starts_with(expected), "{messages:?}");
     }
     assert!(problems_of(&PLUGIN, &[("path", "/x"), ("db.sync", "Normal")]).is_empty());
+}
+
+#[test]
+fn a_gzip_file_is_read_as_its_text() {
+    let folder = Bench::folder();
+    let text: String = (0..60_000).map(|number| format!("line {number}\n")).collect();
+    let member = |text: &str| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    fs::write(folder.path().join("a.gz"), member(&text)).unwrap();
+    fs::write(folder.path().join("bad.gz"), "this is plain text, not gzip\n").unwrap();
+    let mut bench = Bench::start(folder, 1, &[("path", "@/*.gz"), ("offset_key", "o")]);
+    bench.until("the text", |bench| bench.shards[0].1.events().len() >= 60_000);
+    let mut file = OpenOptions::new().append(true).open(bench.path("a.gz")).unwrap();
+    file.write_all(&member("added\n")).unwrap();
+    bench.until("the added member", |bench| bench.shards[0].1.events().len() > 60_000);
+    let records = bench.records();
+    let lines: Vec<_> = records.iter().map(|(_, body)| body["log"].as_str()).collect();
+    assert!(lines[..60_000].iter().copied().eq(text.lines()));
+    assert_eq!((lines[60_000], &records[60_000].1["o"]), ("added", &text.len().to_string()));
+    assert_eq!(bench.dropped(DropCause::Malformed), 1);
 }
