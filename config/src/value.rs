@@ -58,6 +58,7 @@ number! {
     u32, "number", "a whole number from 0";
     u16, "number", "a whole number from 0 to 65535";
     usize, "number", "a whole number from 0";
+    i32, "number", "a whole number";
     i64, "number", "a whole number";
     f64, "number", "a number";
 }

@@ -14,7 +14,7 @@ use crate::outputs::OUTPUTS;
 #[derive(Debug)]
 pub enum Request {
     /// Run, or check with `--dry-run`.
-    Run(Options),
+    Run(Box<Options>),
     /// Print this and end with status 0.
     Print(String),
     /// Print this to standard error and end with status 1.
@@ -55,8 +55,12 @@ const SECTION_FLAGS: [(&str, char, &str, &str, &str); 7] = [
     ("tag", 't', "tag", "TAG", "tag of the input before"),
 ];
 
-/// Flags that set a service key: id, short, long, value name, service key, help.
-const SERVICE_FLAGS: [(&str, Option<char>, &str, &str, &str, &str); 6] = [
+/// A flag that sets a service key: id, short, long, value name, service key, help.
+type ServiceFlag =
+    (&'static str, Option<char>, &'static str, &'static str, &'static str, &'static str);
+
+/// All of them.
+const SERVICE_FLAGS: [ServiceFlag; 6] = [
     ("flush", Some('f'), "flush", "SECONDS", "flush", "time between flushes"),
     ("log_file", Some('l'), "log_file", "FILE", "log_file", "append the log to a file"),
     ("parser", Some('R'), "parser", "FILE", "parsers_file", "read a file of parsers"),
@@ -164,7 +168,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Request {
             ));
         }
     }
-    Request::Run(options(&matches))
+    Request::Run(Box::new(options(&matches)))
 }
 
 fn options(matches: &ArgMatches) -> Options {
@@ -395,7 +399,7 @@ mod tests {
         let arguments =
             std::iter::once("dataplane").chain(line.iter().copied()).map(OsString::from);
         match parse(arguments) {
-            Request::Run(options) => options,
+            Request::Run(options) => *options,
             other => panic!("{other:?}"),
         }
     }

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             say(&text);
             ExitCode::from(STATUS_CONFIG as u8)
         }
-        Request::Run(options) => run(options),
+        Request::Run(options) => run(*options),
     }
 }
 

@@ -80,8 +80,7 @@ pub fn put_json(value: &[u8], options: JsonOptions, out: &mut Vec<u8>) {
 /// Appends the entries of a map without its braces. Returns whether there were any.
 pub fn put_entries(map: &[u8], options: JsonOptions, out: &mut Vec<u8>) -> bool {
     let mut is_first = true;
-    let mut entries = map_entries(map);
-    while let Some((key, value)) = entries.next() {
+    for (key, value) in map_entries(map) {
         if is_repeated(key, value, map) {
             continue;
         }
@@ -274,7 +273,7 @@ mod tests {
             (3.0, "3.0"),
             (0.1, "0.1"),
             (1.5, "1.5"),
-            (1700000000.123456789, "1700000000.123457"),
+            (1700000000.123_456_7, "1700000000.123457"),
             (1e21, "1000000000000000000000.0"),
             (1e-7, "1e-07"),
             (0.0001, "0.0001"),

@@ -15,6 +15,11 @@ impl EventTime {
         EventTime { secs: (nanos / 1_000_000_000) as u32, nanos: (nanos % 1_000_000_000) as u32 }
     }
 
+    /// Nanoseconds since 1970.
+    pub fn unix_nanos(self) -> u64 {
+        u64::from(self.secs) * 1_000_000_000 + u64::from(self.nanos)
+    }
+
     /// From seconds with a fraction; negative and absurd ones become zero.
     pub fn from_f64(seconds: f64) -> EventTime {
         if !(0.0..4_294_967_296.0).contains(&seconds) {

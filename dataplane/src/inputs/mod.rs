@@ -2,11 +2,22 @@
 
 use crate::plugin::descriptor::InputPlugin;
 
+mod cpu;
 mod dummy;
 mod forward;
+mod mem;
+mod sampling;
+mod stdin;
 mod tail;
 mod tcp;
 
 /// Every built-in input, sorted by name.
-pub static INPUTS: &[&InputPlugin] =
-    &[&dummy::PLUGIN, &forward::PLUGIN, &tail::PLUGIN, &tcp::PLUGIN];
+pub static INPUTS: &[&InputPlugin] = &[
+    &cpu::PLUGIN,
+    &dummy::PLUGIN,
+    &forward::PLUGIN,
+    &mem::PLUGIN,
+    &stdin::PLUGIN,
+    &tail::PLUGIN,
+    &tcp::PLUGIN,
+];
