@@ -12,8 +12,22 @@ use std::time::Duration;
 use crate::scenarios::Protocol;
 
 const WORDS: [&str; 16] = [
-    "request", "completed", "user", "session", "timeout", "connection", "database", "cache", "retry",
-    "payment", "gateway", "service", "handler", "worker", "queue", "message",
+    "request",
+    "completed",
+    "user",
+    "session",
+    "timeout",
+    "connection",
+    "database",
+    "cache",
+    "retry",
+    "payment",
+    "gateway",
+    "service",
+    "handler",
+    "worker",
+    "queue",
+    "message",
 ];
 
 /// A generator without surprises: the same numbers in every run.
@@ -171,11 +185,11 @@ pub fn send_units(
     connections: usize,
 ) -> Result<(u64, u64), String> {
     let rounds = (megabytes * 1_000_000).div_ceil(unit.bytes.len()).max(1);
-    let shares = (0..connections).map(|index| rounds / connections + usize::from(index < rounds % connections));
+    let shares = (0..connections)
+        .map(|index| rounds / connections + usize::from(index < rounds % connections));
     std::thread::scope(|scope| {
-        let senders: Vec<_> = shares
-            .map(|rounds| scope.spawn(move || send_one(unit, address, rounds)))
-            .collect();
+        let senders: Vec<_> =
+            shares.map(|rounds| scope.spawn(move || send_one(unit, address, rounds))).collect();
         senders.into_iter().try_for_each(|sender| match sender.join() {
             Ok(result) => result.map_err(|error| format!("cannot send to {address}: {error}")),
             Err(_) => Err("a sender panicked".to_owned()),

@@ -8,8 +8,9 @@ use glommio::{LocalExecutorBuilder, Placement};
 
 /// Bytes glommio registers for its own buffers. The default of 10 MiB a core is for direct I/O, unused here.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
-/// Wakes from other threads are only seen when this timer fires or a task yields.
-const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// Never fires: an executor that finds it fired before it ran anything sleeps although tasks are ready (glommio
+/// 0.9.0, seen as a shard that never started). [`super::yield_now`] takes its place.
+const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs a future to its end on this thread, pinned to `cpu` if one is given.
 ///
