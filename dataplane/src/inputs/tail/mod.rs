@@ -84,7 +84,7 @@ config::config_map! {
         "ignore_older" => ignore_older: Seconds, default "0";
         /// Closes files, too, that have not changed for that long.
         "ignore_active_older_files" => ignore_active_older_files: bool, default "false";
-        /// Smallest size of a read.
+        /// Size of a read in Fluent Bit; here it is always 256 KiB, which stays in cache.
         "buffer_chunk_size" => buffer_chunk_size: Size, default "32768";
         /// A line must be shorter than this.
         "buffer_max_size" => buffer_max_size: Size, default "32768";
@@ -155,7 +155,6 @@ pub struct TailPlan {
     watcher_interval: Duration,
     progress_check_interval: Duration,
     rotate_wait: Duration,
-    read_bytes: usize,
     turn_bytes_max: usize,
     spread: FileSpread,
 }
@@ -264,7 +263,6 @@ fn plan(
         watcher_interval: settings.watcher_interval.0,
         progress_check_interval: progress,
         rotate_wait: settings.rotate_wait.0,
-        read_bytes: chunk as usize,
         turn_bytes_max: usize::try_from(turn_bytes_max).unwrap_or(usize::MAX),
         spread: FileSpread::new(shard_count, from_end),
     })

@@ -111,7 +111,6 @@ impl TailTurns {
                 .ok(),
             false => None,
         };
-        let read_bytes = plan.read_bytes.max(READ_BYTES);
         TailTurns {
             finder: Finder::new(Arc::clone(&plan), shard, log.clone()),
             plan,
@@ -129,7 +128,7 @@ impl TailTurns {
             unread_initial: HashSet::new(),
             has_reported_end: Reported::No,
             watch_complaint: Reported::No,
-            buffer: vec![0; read_bytes],
+            buffer: vec![0; READ_BYTES],
         }
     }
 
