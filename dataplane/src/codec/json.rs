@@ -5,7 +5,7 @@
 //! `01` is an error, `\ud800` alone becomes U+FFFD, numbers past 64 bits become doubles.
 
 use crate::event::encoder::{put_bool, put_f64, put_int, put_nil, put_str, put_uint};
-use crate::kernel::json_scan::string_end;
+use crate::kernel::json_scan::{put_short_string, string_end};
 
 /// Nesting a text may have.
 pub const DEPTH_MAX: usize = 128;
@@ -188,6 +188,10 @@ impl Encoder<'_> {
     #[inline]
     fn string(&mut self) -> Result<(), JsonError> {
         let text = &self.source[self.at + 1..];
+        if let Some(length) = put_short_string(text, self.out) {
+            self.at += length + 2;
+            return Ok(());
+        }
         let length = string_end(text);
         match text.get(length) {
             Some(b'"') => {
@@ -304,7 +308,7 @@ impl Encoder<'_> {
             return self.invalid();
         }
         if let Some(b'.' | b'e' | b'E') = self.source.get(self.at) {
-            return self.float(start);
+            return self.float(start, magnitude);
         }
         if overflows || (is_negative && magnitude > 1 << 63) {
             return self.put_float(start);
@@ -317,10 +321,19 @@ impl Encoder<'_> {
         Ok(())
     }
 
-    fn float(&mut self, start: usize) -> Result<(), JsonError> {
+    /// A number with a fraction or an exponent; `whole` is the value of the digits before them.
+    fn float(&mut self, start: usize, whole: u64) -> Result<(), JsonError> {
         if self.source[self.at] == b'.' {
             self.at += 1;
+            let fraction_start = self.at;
             self.digits()?;
+            let fraction = &self.source[fraction_start..self.at];
+            let has_exponent = matches!(self.source.get(self.at), Some(b'e' | b'E'));
+            if !has_exponent && let Some(number) = short_decimal(whole, fraction) {
+                let is_negative = self.source[start] == b'-';
+                put_f64(self.out, if is_negative { -number } else { number });
+                return Ok(());
+            }
         }
         if let Some(b'e' | b'E') = self.source.get(self.at) {
             self.at += 1;
@@ -354,6 +367,27 @@ impl Encoder<'_> {
             _ => Err(JsonError::Invalid(start)),
         }
     }
+}
+
+/// Powers of ten that a double holds exactly.
+const EXACT_POWERS: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+/// Whole numbers below this are exact as doubles.
+const EXACT_MAX: u64 = 1 << 53;
+
+/// `whole.fraction` where digits and power of ten are exact as doubles: their quotient is then the nearest double
+/// (Clinger, How to Read Floating Point Numbers Accurately, 1990). `None` where they are not.
+#[inline]
+fn short_decimal(whole: u64, fraction: &[u8]) -> Option<f64> {
+    let power = *EXACT_POWERS.get(fraction.len())?;
+    if whole >= EXACT_MAX {
+        return None;
+    }
+    let digits = fraction.iter().try_fold(whole, |sum, digit| {
+        let sum = sum * 10 + u64::from(digit - b'0');
+        (sum < EXACT_MAX).then_some(sum)
+    })?;
+    Some(digits as f64 / power)
 }
 
 #[cfg(test)]
@@ -454,6 +488,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn decimals_are_the_nearest_doubles(text in "-?(0|[1-9][0-9]{0,18})\\.[0-9]{1,20}") {
+            let (_, decoded) = encode(text.as_bytes()).unwrap();
+            let expected: f64 = text.parse().unwrap();
+            let rmpv::Value::F64(number) = decoded else { panic!("{decoded}") };
+            prop_assert_eq!(number.to_bits(), expected.to_bits());
+        }
+
         #[test]
         fn values_equal_those_of_a_plain_decoder(value in json(), pretty in any::<bool>()) {
             let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };

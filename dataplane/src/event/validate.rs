@@ -75,8 +75,9 @@ pub fn append_events(source: &[u8], out: &mut Vec<u8>, room_bytes: usize) -> App
 /// The end of an event that begins with the stored header: its metadata and body must be maps.
 #[inline]
 fn stored_end(bytes: &[u8]) -> Result<usize, SkipError> {
-    let mut at = 12;
-    for _ in 0..2 {
+    // Nearly all events have no metadata.
+    let (mut at, maps) = if bytes[12] == 0x80 { (13, 1) } else { (12, 2) };
+    for _ in 0..maps {
         match bytes.get(at) {
             Some(0x80..=0x8f | 0xde | 0xdf) => at += skip_value(&bytes[at..])?,
             Some(_) => return Err(SkipError::Invalid),
