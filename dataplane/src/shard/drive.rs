@@ -378,9 +378,8 @@ impl Engine {
 
     fn report(&self) -> ShardReport {
         let mut shard = self.shard.borrow_mut();
-        let outputs: Vec<_> = (0..self.lanes.len())
-            .map(|index| shard.scheduler().counters(OutputId(index as u16)))
-            .collect();
+        let outputs: Vec<_> =
+            (0..self.lanes.len()).map(|index| shard.counters(OutputId(index as u16))).collect();
         let abandoned_flushes = (0..self.lanes.len())
             .map(|index| shard.scheduler().in_flight(OutputId(index as u16)))
             .sum();

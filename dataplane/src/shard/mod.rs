@@ -20,7 +20,7 @@ use crate::chunk::buffer::{ChunkBuffer, SlotId};
 use crate::chunk::pool::ChunkPool;
 use crate::chunk::{Chunk, InputId, Lost};
 use crate::flush::retry::Backoff;
-use crate::flush::scheduler::{LanePolicy, Outcome, Scheduler};
+use crate::flush::scheduler::{LaneCounters, LanePolicy, Outcome, Scheduler};
 use crate::flush::task::{FlushStatus, FlushTask};
 use crate::flush::watermark::{Change, Meter};
 use crate::plugin::filter::Filter;
@@ -158,6 +158,11 @@ impl Shard {
             }
         }
         self.ledgers.clone()
+    }
+
+    /// Totals of an output so far.
+    pub fn counters(&self, output: OutputId) -> LaneCounters {
+        self.scheduler.counters(output)
     }
 
     /// The account of an input so far.
