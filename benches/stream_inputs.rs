@@ -107,9 +107,7 @@ fn main() {
     forward.extend_from_slice(&entries);
     measure("forward, packed", "forward", &[], &packed);
     measure("forward, array of entries", "forward", &[], &forward);
-    let object = r#"{"log":"GET /index.html HTTP/1.1 200 some more of a line","stream":"stdout",
-        "time":"2026-01-31T12:00:00.000000000Z","bytes":12345,
-        "kubernetes":{"pod":"web-0","ns":"a"}}"#;
+    let object = r#"{"log":"GET /index.html HTTP/1.1 200 some more of a line","stream":"stdout","time":"2026-01-31T12:00:00.000000000Z","bytes":12345,"duration":0.25,"kubernetes":{"pod":"web-0","ns":"a"}}"#;
     measure("tcp, json", "tcp", &[], object.repeat(1200).as_bytes());
     let address = [("source_address_key", "from")];
     measure("tcp, json with address", "tcp", &address, object.repeat(1200).as_bytes());

@@ -489,6 +489,17 @@ mod tests {
 
     proptest! {
         #[test]
+        fn whole_numbers_are_exact_up_to_64_bits_and_then_doubles(text in "-?(0|[1-9][0-9]{0,21})") {
+            let (_, decoded) = encode(text.as_bytes()).unwrap();
+            let expected = match (text.parse::<u64>(), text.parse::<i64>()) {
+                (Ok(number), _) => rmpv::Value::from(number),
+                (_, Ok(number)) => rmpv::Value::from(number),
+                _ => rmpv::Value::F64(text.parse().unwrap()),
+            };
+            prop_assert_eq!(decoded, expected);
+        }
+
+        #[test]
         fn decimals_are_the_nearest_doubles(text in "-?(0|[1-9][0-9]{0,18})\\.[0-9]{1,20}") {
             let (_, decoded) = encode(text.as_bytes()).unwrap();
             let expected: f64 = text.parse().unwrap();
