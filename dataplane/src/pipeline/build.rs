@@ -89,9 +89,14 @@ impl Builder<'_> {
                 .push(Problem::error(section.span, "custom plugins are not supported yet"));
         }
         for section in document.inputs.iter().chain(&document.outputs) {
-            for (block, span) in &section.blocks {
-                let message = format!("`{block}` is not supported yet: remove it");
-                self.problems.push(Problem::error(*span, message));
+            for block in &section.blocks {
+                let message = match block.name.as_str() {
+                    "processors" | "routes" | "telemetry" | "condition" => {
+                        format!("`{}` is not supported yet: remove it", block.name)
+                    }
+                    other => format!("`{other}` must be one value or a list of values"),
+                };
+                self.problems.push(Problem::error(block.span, message));
             }
         }
     }
