@@ -303,8 +303,11 @@ mod tests {
             assert_eq!(Seconds::parse(text), Ok(Seconds(Duration::from_millis(millis))), "{text}");
         }
         assert!(Seconds::parse("soon").is_err() && Seconds::parse("-1").is_err());
-        for (text, theirs) in [("500ms", Some(500)), ("1.5h", Some(3600)), ("2m", None), ("7s", None)] {
-            let expected = theirs.map(|seconds| format!("Fluent Bit reads it as {seconds} seconds"));
+        for (text, theirs) in
+            [("500ms", Some(500)), ("1.5h", Some(3600)), ("2m", None), ("7s", None)]
+        {
+            let expected =
+                theirs.map(|seconds| format!("Fluent Bit reads it as {seconds} seconds"));
             let remark = Seconds::remark(text);
             assert_eq!(remark.is_some(), expected.is_some(), "{text}");
             assert!(remark.unwrap_or_default().ends_with(&expected.unwrap_or_default()), "{text}");

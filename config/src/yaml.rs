@@ -220,7 +220,8 @@ mod tests {
 
     #[test]
     fn scalars_keep_their_text_and_lists_repeat_their_key() {
-        let (nodes, problems) = roots("a: true\nb: [1, 'x']\nc: {d: null}\nö: \"q\"\ne: {}\nf: []\n");
+        let (nodes, problems) =
+            roots("a: true\nb: [1, 'x']\nc: {d: null}\nö: \"q\"\ne: {}\nf: []\n");
         assert_eq!(problems, [""; 0]);
         let [Node::Map(entries, span)] = nodes.as_slice() else { panic!("{nodes:?}") };
         let section = section("s", entries, *span);
