@@ -35,6 +35,7 @@ pub fn load(
         variables: Variables::new(environment),
         problems,
         main_dir,
+        working_dir: std::env::current_dir().unwrap_or_default(),
         seen: HashSet::new(),
         yaml_service: None,
     };
@@ -88,6 +89,7 @@ pub(crate) struct Loader<'a, 'e> {
     pub variables: Variables<'e>,
     pub problems: &'a mut Problems,
     main_dir: PathBuf,
+    working_dir: PathBuf,
     seen: HashSet<(u64, u64)>,
     /// The `service` of YAML files, which may say it once.
     pub yaml_service: Option<Span>,
@@ -96,7 +98,8 @@ pub(crate) struct Loader<'a, 'e> {
 impl Loader<'_, '_> {
     /// Reads one file. `from` is where it is named.
     pub fn file(&mut self, path: &Path, from: Option<Span>, reading: Reading) {
-        let shown = path.display().to_string();
+        // Paths below the working directory are shown from there.
+        let shown = path.strip_prefix(&self.working_dir).unwrap_or(path).display().to_string();
         let bytes = match self.read(path) {
             Ok(bytes) => bytes,
             Err(reason) => {
@@ -207,7 +210,8 @@ impl Loader<'_, '_> {
             }
         };
         if found.is_empty() {
-            self.error(Some(span), format!("no file matches `{text}`"));
+            let shown = pattern.strip_prefix(&self.working_dir).unwrap_or(pattern).display();
+            self.error(Some(span), format!("no file matches `{shown}`"));
         }
         found
     }

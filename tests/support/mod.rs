@@ -203,6 +203,23 @@ impl Run {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of KiB")
     }
 
+    /// Waits until its shards run or it has ended.
+    pub fn started_or_ended(mut self) -> Fate {
+        let begin = Instant::now();
+        loop {
+            // Asked first: a process that has ended has said everything.
+            let has_ended = !self.is_running();
+            if has_ended {
+                return Fate::Ended(self.wait());
+            }
+            if self.log().contains("shards started") {
+                return Fate::Runs(self);
+            }
+            assert!(begin.elapsed() < DEADLINE, "neither runs nor ends:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// SIGTERM, and the end.
     pub fn stop(self) -> Ended {
         self.signal("TERM");
@@ -233,6 +250,14 @@ impl Drop for Run {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What becomes of a start.
+pub enum Fate {
+    /// Its shards run.
+    Runs(Run),
+    /// It has ended.
+    Ended(Ended),
 }
 
 /// A process that has ended.

@@ -53,7 +53,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Request {
         Ok(matches) => matches,
         Err(error) => {
             let text = error.render().to_string();
-            let reason = text.split("\n\nUsage:").next().unwrap_or(&text).trim_end();
+            let reason = text.split("\n\nUsage:").next().unwrap_or(&text);
+            // Words that belong to no flag have no meaning here.
+            let reason = reason.split("\n\n  tip: to pass").next().unwrap_or(reason).trim_end();
             return Request::Refuse(format!("{reason}\n\n`dataplane -h` lists the options.\n"));
         }
     };

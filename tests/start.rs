@@ -1,0 +1,2 @@
+//! Starts under odd conditions.
+mod support;
