@@ -45,6 +45,15 @@ impl Dataplane {
         Dataplane { command, stdin: Stdio::null(), stdout: None, folder: folder() }
     }
 
+    /// Without arguments, started by another program: that, its arguments, and then this one.
+    pub fn started_by(launcher: &Path, arguments: &[&str]) -> Dataplane {
+        let mut dataplane = Dataplane::new();
+        let mut command = Command::new(launcher);
+        command.env_remove("FLB_LOG_LEVEL").env("TZ", "UTC").args(arguments).arg(PROGRAM);
+        dataplane.command = command;
+        dataplane
+    }
+
     /// With a configuration, written to `test.conf`, or `test.yaml` if it begins as YAML does.
     pub fn with_config(text: &str) -> Dataplane {
         let is_yaml = text.trim_start().starts_with(|first: char| first.is_ascii_lowercase());
