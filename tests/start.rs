@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use support::plugins::c_program;
-use support::{Dataplane, Ended, Run, wait_until};
+use support::{Dataplane, Ended, Run, say_skipped, wait_until};
 
 const DUMMY: [&str; 6] = ["-i", "dummy", "-p", "rate=100", "-o", "null"];
 /// The user `nobody` of every system.
@@ -25,8 +25,7 @@ fn is_root() -> bool {
 /// Whether this test must be left out, as only root may set its conditions up.
 fn is_skipped(test: &str) -> bool {
     if !is_root() {
-        // The one place where a test may be left out in the open.
-        eprintln!("skipped, as it needs root: {test}");
+        say_skipped(&format!("only root can set it up: {test}"));
     }
     !is_root()
 }

@@ -42,7 +42,7 @@ pub fn check_keys(
 ) {
     let plugin = section.plugin_name().map_or(section.name.as_str(), |name| name.value.as_str());
     for (index, property) in section.properties.iter().enumerate() {
-        let known = keys.iter().find(|spec| property.is(spec.name));
+        let known = keys.iter().find(|spec| property.is(spec.name) || is_front(spec, property));
         let Some(spec) = known else {
             let mut elsewhere = others.iter().flat_map(|table| table.iter());
             if elsewhere.any(|spec| property.is(spec.name)) {
@@ -68,16 +68,24 @@ pub fn check_keys(
     }
 }
 
+/// Whether the key begins a family that comes later: `parser_` stands for `parser_1`, `parser_2`...
+fn is_front(spec: &KeySpec, property: &Property) -> bool {
+    let front = property.key.get(..spec.name.len());
+    spec.later
+        && spec.name.ends_with('_')
+        && front.is_some_and(|front| front.eq_ignore_ascii_case(spec.name))
+}
+
 /// A key whose feature does not exist yet is accepted where its value means off, and refused otherwise.
 fn check_later(spec: &KeySpec, property: &Property, problems: &mut Problems) {
     let Some(off) = spec.default else {
-        let message = format!("`{}` is not supported yet: remove it", spec.name);
+        let message = format!("`{}` is not supported yet: remove it", property.key);
         problems.push(Problem::error(property.key_span, message));
         return;
     };
     if !property.value.is_empty() && !means_same(off, &property.value) {
         let message =
-            format!("`{}` is not supported yet: remove it or set it to `{off}`", spec.name);
+            format!("`{}` is not supported yet: remove it or set it to `{off}`", property.key);
         problems.push(Problem::error(property.value_span, message));
     }
 }
@@ -269,6 +277,8 @@ mod tests {
             "regex" => regex: String, optional;
             /// Later.
             "db" => later;
+            /// A family.
+            "parser_" => later;
             /// Later, off.
             "db.locking" => later "false";
         }
@@ -327,11 +337,18 @@ mod tests {
     #[test]
     fn all_problems_of_a_section_are_found_at_once() {
         assert_eq!(
-            messages(&[("paht", "x"), ("buffer.size", "much"), ("db", "x"), ("db.locking", "on")]),
+            messages(&[
+                ("paht", "x"),
+                ("buffer.size", "much"),
+                ("db", "x"),
+                ("db.locking", "on"),
+                ("Parser_1", "x"),
+            ]),
             [
                 "unknown property `paht` of `INPUT`",
                 "`db` is not supported yet: remove it",
                 "`db.locking` is not supported yet: remove it or set it to `false`",
+                "`Parser_1` is not supported yet: remove it",
                 "`INPUT` needs `path`",
                 "`buffer.size`: `much` is no size: write a number with an optional K, M or G",
             ]

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use config::service::{LogLevel, ShardCount};
-use config::{Document, Problems, ServiceSettings, Severity, Stage, Value};
+use config::{Document, Problem, Problems, ServiceSettings, Severity, Stage, Value};
 
 use dataplane::cli::{self, Options, Request};
 use dataplane::lane::host::{Loaded, PluginHost};
@@ -52,6 +52,10 @@ fn run(mut options: Options) -> ExitCode {
     config::load(&mut document, options.config.as_deref(), &environment, &mut problems);
     address::split_names(&mut document);
     let is_readable = !problems.has_errors();
+    let level = level_of_environment().unwrap_or_else(|reason| {
+        problems.push(Problem::warning(None, format!("FLB_LOG_LEVEL: {reason}")));
+        None
+    });
     let service = ServiceSettings::of(&document.service, &mut problems);
     let Some(service) = service.filter(|_| !problems.has_errors()) else {
         if is_readable {
@@ -88,7 +92,7 @@ fn run(mut options: Options) -> ExitCode {
             options,
             document,
             service,
-            problems,
+            (problems, level),
             daemon,
             (order_queue, supervisor_orders),
         );
@@ -117,11 +121,11 @@ fn supervise(
     options: Options,
     document: Document,
     service: ServiceSettings,
-    mut problems: Problems,
+    (mut problems, level): (Problems, Option<LogLevel>),
     daemon: Option<Daemon>,
     (order_queue, orders): Orders,
 ) -> i32 {
-    let log = match start_log(&options, &service) {
+    let log = match start_log(&options, &service, level) {
         Ok(log) => log,
         Err(reason) => return fail(daemon, &reason, STATUS_ENGINE),
     };
@@ -176,9 +180,17 @@ fn supervise(
     }
 }
 
-fn start_log(options: &Options, service: &ServiceSettings) -> Result<Log, String> {
+fn level_of_environment() -> Result<Option<LogLevel>, String> {
+    let set = environment("FLB_LOG_LEVEL").filter(|text| !text.is_empty());
+    set.map(|text| LogLevel::parse(&text)).transpose()
+}
+
+fn start_log(
+    options: &Options,
+    service: &ServiceSettings,
+    environment: Option<LogLevel>,
+) -> Result<Log, String> {
     // The environment wins over the file and the file over the command line, as in Fluent Bit.
-    let environment = environment("FLB_LOG_LEVEL").and_then(|text| LogLevel::parse(&text).ok());
     let level = match environment.or(service.log_level) {
         Some(level) => supervisor::level_of(level),
         None => {

@@ -13,8 +13,8 @@ use crate::inputs::INPUTS;
 use crate::lane::host::Loaded;
 use crate::outputs::OUTPUTS;
 use crate::pipeline::keys::{ForeignKeys, FormatChoice, InputKeys, OutputKeys};
-use crate::pipeline::shared_keys;
 use crate::pipeline::{ForeignOutput, InputInstance, OutputInstance, OutputKind, Pipeline};
+use crate::pipeline::{later_plugins, shared_keys};
 use crate::plugin::descriptor::BuildContext;
 use crate::plugin::input::InputTag;
 use crate::route::pattern::TagPattern;
@@ -82,7 +82,6 @@ impl Builder<'_> {
         for section in &document.filters {
             let name = section.plugin_name();
             let shown = name.map_or("filter", |name| name.value.as_str());
-            let span = name.map_or(section.span, |name| name.value_span);
             if section.get("match").is_none() && section.get("match_regex").is_none() {
                 let count = self.problems.len();
                 let message = format!("filter `{shown}` has no `match`");
@@ -91,8 +90,13 @@ impl Builder<'_> {
                 self.problems.stage_after(count, Stage::Start);
                 continue;
             }
-            let message = format!("filters are not supported yet: `{shown}`");
-            self.problems.push(Problem::error(span, message));
+            match name {
+                Some(name) => self.unknown_plugin("filter", name, std::iter::empty()),
+                None => {
+                    let message = "section `filter` is missing the `name` property";
+                    self.problems.push(Problem::error(section.span, message));
+                }
+            }
         }
         for section in &document.customs {
             self.problems
@@ -278,13 +282,25 @@ impl Builder<'_> {
         name: &config::Property,
         known: impl Iterator<Item = &'n str> + Clone,
     ) {
+        let theirs = later_plugins::of(kind);
+        if theirs.iter().any(|other| other.eq_ignore_ascii_case(&name.value)) {
+            let message = format!("{kind} plugin `{}` is not supported yet", name.value);
+            let problem = Problem::error(name.value_span, message);
+            self.problems.push(match kind {
+                "output" => problem.with_help("a plugin of that name can be loaded with `-e`"),
+                _ => problem,
+            });
+            return;
+        }
         let message = format!("unknown {kind} plugin `{}`", name.value);
-        let help = match nearest(&name.value, known.clone()) {
+        let names: Vec<&str> = known.clone().collect();
+        let help = match nearest(&name.value, known.chain(theirs.iter().copied())) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => {
-                let names: Vec<&str> = known.collect();
+            None if kind == "output" => {
                 format!("these exist: {}; others are loaded with `-e`", names.join(", "))
             }
+            None if names.is_empty() => format!("there are no {kind} plugins yet"),
+            None => format!("these exist: {}", names.join(", ")),
         };
         self.problems.push(Problem::error(name.value_span, message).with_help(help));
     }

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod build;
 pub mod keys;
+pub mod later_plugins;
 pub mod shared_keys;
 
 use std::sync::Arc;
