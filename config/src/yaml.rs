@@ -153,14 +153,15 @@ impl Offsets {
     }
 }
 
-/// A map as a section: scalars are properties, lists repeat their key, maps are kept as blocks.
+/// A map as a section: scalars are properties, lists repeat their key, maps are kept as blocks. Fluent Bit trims
+/// values even where they are quoted.
 pub fn section(name: &str, entries: &[(String, Span, Node)], span: Span) -> Section {
     let mut section = Section::new(name, span);
     for (key, key_span, node) in entries {
         match node {
             Node::Scalar(value, value_span) => section.properties.push(Property {
                 key: key.clone(),
-                value: value.clone(),
+                value: value.trim_ascii().to_owned(),
                 key_span: *key_span,
                 value_span: *value_span,
             }),
@@ -169,7 +170,7 @@ pub fn section(name: &str, entries: &[(String, Span, Node)], span: Span) -> Sect
                     if let Node::Scalar(value, value_span) = item {
                         section.properties.push(Property {
                             key: key.clone(),
-                            value: value.clone(),
+                            value: value.trim_ascii().to_owned(),
                             key_span: *key_span,
                             value_span: *value_span,
                         });
