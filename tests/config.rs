@@ -14,10 +14,11 @@ use config::{Document, Problems};
 use support::{Dataplane, tests_path};
 
 /// Errors on which Fluent Bit ends with another status or runs, and why this program does not.
-const DIFFERENT: [(&str, &str); 12] = [
+const DIFFERENT: [(&str, &str); 13] = [
     ("features-to-come", "what does not exist yet is refused, not ignored"),
     ("file-is-a-directory", "Fluent Bit runs idle"),
     ("flag-to-come", "what does not exist yet is refused, not ignored"),
+    ("net-on-a-sampler", "Fluent Bit crashes"),
     ("property-before-plugin", "Fluent Bit crashes"),
     ("regex-wrong", "Fluent Bit ignores the expression, and the output gets nothing"),
     ("storage-sync-wrong", "the value is checked before the start, by a dry run too"),
@@ -101,7 +102,7 @@ fn arguments(case: &Path) -> Vec<String> {
 }
 
 fn outcome(case: &Path, more: &[&str]) -> Outcome {
-    let run = Dataplane::new().current_dir(case).args(arguments(case)).args(more).start();
+    let run = Dataplane::new().current_dir(case).args(more).args(arguments(case)).start();
     match run.started_or_ended() {
         support::Fate::Runs(run) => {
             let said = run.stop().log;
