@@ -112,10 +112,15 @@ impl Parser<'_> {
     }
 
     fn indented(&mut self, line: &str, blanks: &str, at: usize) {
-        let Some(is_double) = self.check_indent(blanks, at) else { return };
         let content = line[blanks.len()..].trim_ascii_end();
         let start = at + blanks.len();
         let content_span = Span::new(self.source, start, start + content.len());
+        if content.starts_with('[') && !content.contains(' ') {
+            self.error(content_span, "a section must begin at the start of its line")
+                .help("take the blanks before it away");
+            return;
+        }
+        let Some(is_double) = self.check_indent(blanks, at) else { return };
         if content.starts_with('[') {
             let message = "a group in a section has no effect";
             self.warn(content_span, message, "only YAML knows blocks in a section");
@@ -301,6 +306,16 @@ mod tests {
         assert_eq!(problems, ["3:3 a group in a section has no effect"]);
         let keys: Vec<String> = pairs(&items).into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["Name", "Tag", "Key"]);
+    }
+
+    #[test]
+    fn an_indented_section_is_told_to_stand_at_column_0() {
+        let (_, problems) = parsed(" [INPUT]\n    name a\n");
+        let expected = [
+            "1:2 a section must begin at the start of its line",
+            "2:5 a property stands before any section",
+        ];
+        assert_eq!(problems, expected);
     }
 
     #[test]

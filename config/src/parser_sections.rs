@@ -2,8 +2,9 @@
 
 use crate::document::{Document, Section};
 use crate::error::{Problem, Problems};
-use crate::value::no_choice;
+use crate::value::{Value, Words, no_choice};
 
+const TYPES: [&str; 3] = ["regex", "endswith", "equal"];
 const FORMATS: [&str; 4] = ["regex", "json", "ltsv", "logfmt"];
 
 /// Checks names and formats.
@@ -36,7 +37,44 @@ pub fn check(document: &Document, problems: &mut Problems) {
         }
     }
     for section in &document.multiline_parsers {
-        named(section, "multiline_parser", problems);
+        if let Some(name) = named(section, "multiline_parser", problems) {
+            check_multiline(section, name, problems);
+        }
+    }
+}
+
+fn check_multiline(section: &Section, name: &str, problems: &mut Problems) {
+    let Some(kind) = section.get("type") else {
+        let message = format!("multiline parser `{name}` needs `type`");
+        problems.push(Problem::error(section.span, message));
+        return;
+    };
+    if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(&kind.value)) {
+        let message = format!("`type`: {}", no_choice(&kind.value, &TYPES));
+        problems.push(Problem::error(kind.value_span, message));
+        return;
+    }
+    let mut rules = Vec::new();
+    for property in section.all("rule") {
+        match Words::parse(&property.value) {
+            Ok(Words(words)) if words.len() >= 3 => rules.push((property, words)),
+            _ => {
+                let problem = Problem::error(property.value_span, "a rule has three parts");
+                problems.push(problem.with_help("write \"state\" \"/expression/\" \"next state\""));
+            }
+        }
+    }
+    if let Some((property, words)) = rules.first()
+        && words[0] != "start_state"
+    {
+        let message = "the first rule must be that of `start_state`";
+        problems.push(Problem::error(property.value_span, message));
+    }
+    for (property, words) in &rules {
+        if !rules.iter().any(|(_, other)| other[0] == words[2]) {
+            let message = format!("no rule is for the next state `{}`", words[2]);
+            problems.push(Problem::error(property.value_span, message));
+        }
     }
 }
 

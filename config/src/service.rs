@@ -91,6 +91,20 @@ impl Value for FlushInterval {
     }
 }
 
+/// `coro_stack_size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackBytes(pub u64);
+
+impl Value for StackBytes {
+    const TYPE: &'static str = "bytes";
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(bytes) if bytes >= 4096 => Ok(StackBytes(bytes)),
+            _ => Err(format!("`{text}` is no size of a stack: write bytes, 4096 at least")),
+        }
+    }
+}
+
 crate::value_enum! {
     /// `storage.sync`.
     pub enum StorageSync {
@@ -152,8 +166,8 @@ crate::config_map! {
         "json.convert_nan_to_null" => json_convert_nan_to_null: bool, default "off";
         /// Writes non-ASCII characters as \u escapes in JSON.
         "json.escape_unicode" => json_escape_unicode: bool, default "on";
-        /// Stack of a coroutine: there are none here, so any size will do.
-        "coro_stack_size" => coro_stack_size: u64, optional;
+        /// Stack of a coroutine: there are none here, so any size that Fluent Bit takes will do.
+        "coro_stack_size" => coro_stack_size: StackBytes, optional;
         /// Stream processor tasks.
         "streams_file" => later;
         /// Stream processor conversions; has no effect while there is no streams_file.

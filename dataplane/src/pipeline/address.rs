@@ -19,7 +19,7 @@ fn split(section: &mut Section, host_key: &str) {
     let whole = section.properties[index].clone();
     let Some((name, address)) = whole.value.split_once("://") else { return };
     let (place, uri) = match address.find('/') {
-        Some(at) => (&address[..at], Some(&address[at..])),
+        Some(at) => (&address[..at], Some(&address[at..]).filter(|uri| *uri != "/")),
         None => (address, None),
     };
     let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -47,7 +47,7 @@ mod tests {
         let table: [(&str, &[(&str, &str)]); 5] = [
             ("tcp", &[("name", "tcp")]),
             ("tcp://127.0.0.1:99", &[("name", "tcp"), ("listen", "127.0.0.1"), ("port", "99")]),
-            ("tcp://:99", &[("name", "tcp"), ("port", "99")]),
+            ("tcp://:99/", &[("name", "tcp"), ("port", "99")]),
             ("tcp://[::1]:9", &[("name", "tcp"), ("listen", "::1"), ("port", "9")]),
             ("http://h/a/b", &[("name", "http"), ("listen", "h"), ("uri", "/a/b")]),
         ];
