@@ -65,6 +65,14 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
+fn a_dry_run_can_show_what_was_read() {
+    let line = ["-i", "dummy", "-t", "${NAME:-x}", "-o", "null", "-D", "-vv"];
+    let ended = Dataplane::new().args(line).end();
+    assert_eq!((ended.code(), ended.log.as_str()), (0, "configuration test is successful\n"));
+    assert!(ended.text().contains("input\n  name = \"dummy\"  # 1:4\n  tag = \"x\"  # 1:13\n"));
+}
+
+#[test]
 fn stock_configurations_start() {
     for file in ["main.conf", "main.yaml"] {
         let stock = tests_path("golden/config/stock");

@@ -10,7 +10,7 @@ use std::fs;
 use support::plugins::c_program;
 use support::{Dataplane, Ended, Run, say_skipped, wait_until};
 
-const DUMMY: [&str; 6] = ["-i", "dummy", "-p", "rate=100", "-o", "null"];
+const DUMMY: [&str; 8] = ["-f", "0.1", "-i", "dummy", "-p", "rate=100", "-o", "stdout"];
 /// The user `nobody` of every system.
 const NOBODY: &str = "65534";
 
@@ -40,9 +40,9 @@ fn only_line(ended: &Ended) -> &str {
 
 /// Waits until events flow, stops, and holds the account to it.
 fn assert_works(run: Run) {
-    run.wait_for_log("shards started");
+    run.wait_for_stdout(|text| text.contains("\"message\"=>\"dummy\""));
     let law = run.stop().law();
-    assert!(law.left == 0 && law.dropped == 0, "{}", law.line);
+    assert!(law.delivered > 0 && law.left == 0 && law.dropped == 0, "{}", law.line);
 }
 
 #[test]

@@ -208,6 +208,8 @@ pub fn snake_case(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::span::SourceMap;
 
@@ -250,6 +252,19 @@ mod tests {
         ];
         for (key, expected) in table {
             assert_eq!(snake_case(key), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_or_the_report_panic(text in "[-a:\\[\\]{}'\"&*|># \n\u{e4}\u{1f600}]{0,80}") {
+            let mut sources = SourceMap::default();
+            let id = sources.add("t.yaml", text.as_str());
+            let mut problems = Problems::default();
+            for node in parse(&text, id, &mut problems) {
+                problems.push(Problem::error(node.span(), "here"));
+            }
+            problems.render(&sources);
         }
     }
 

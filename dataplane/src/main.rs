@@ -150,6 +150,9 @@ fn supervise(
         return end(daemon, status_of(&problems, options.is_dry_run));
     };
     if options.is_dry_run {
+        if options.verbosity > 1 {
+            write(&mut std::io::stdout(), &document.dump());
+        }
         say(&problems.render(&document.sources));
         say("configuration test is successful\n");
         return 0;
