@@ -141,10 +141,12 @@ fn supervise(
             return fail(daemon, &format!("cannot start the plugin host: {error}"), STATUS_ENGINE);
         }
     };
-    let loaded = match load_plugins(&options, &document, &host) {
-        Ok(loaded) => loaded,
-        Err(reason) => return fail(daemon, &reason, STATUS_CONFIG),
-    };
+    let loaded = load_plugins(&options, &document, &host, &mut problems);
+    if problems.has_errors() {
+        check_instances(&options, &document, &mut problems);
+        say(&refusal(&document, &problems));
+        return end(daemon, STATUS_CONFIG);
+    }
     let Some(pipeline) = compile(&options, &document, service, &loaded, &mut problems) else {
         say(&refusal(&document, &problems));
         return end(daemon, status_of(&problems, options.is_dry_run));
@@ -212,20 +214,25 @@ fn load_plugins(
     options: &Options,
     document: &Document,
     host: &PluginHost,
-) -> Result<Vec<Loaded>, String> {
-    let mut paths: Vec<PathBuf> = options.plugins.clone();
-    paths.extend(document.plugins.iter().map(|property| PathBuf::from(&property.value)));
+    problems: &mut Problems,
+) -> Vec<Loaded> {
+    let named = options.plugins.iter().map(|path| (path.clone(), None));
+    let listed = document.plugins.iter();
+    let listed = listed.map(|property| (PathBuf::from(&property.value), Some(property.value_span)));
     let mut seen = Vec::new();
     let mut loaded = Vec::new();
-    for path in paths {
+    for (path, span) in named.chain(listed) {
         let identity = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
         if seen.contains(&identity) {
             continue;
         }
         seen.push(identity);
-        loaded.push(host.load(&path)?);
+        match host.load(&path) {
+            Ok(plugin) => loaded.push(plugin),
+            Err(reason) => problems.push(Problem::error(span, reason)),
+        }
     }
-    Ok(loaded)
+    loaded
 }
 
 fn compile(
@@ -291,7 +298,7 @@ fn half_of_memory() -> u64 {
     smaller.unwrap_or(1 << 30) / 2
 }
 
-/// A plugin named without a slash is the file here, if there is one; else the system's folders are searched.
+/// A plugin named without a slash is the file here; the loader would look for it in the system's folders.
 fn prefer_files_here(document: &mut Document, options: &mut Options) {
     let absolute = |path: &Path| match path.exists() {
         true => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
