@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::span::{SourceMap, Span};
+use crate::yaml;
 
 /// One key and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,24 @@ pub struct Property {
     pub value_span: Span,
 }
 
+impl Property {
+    /// Whether it is the property of this name: in any case, and in YAML's camelCase too
+    /// (`intervalSec` is `interval_sec`).
+    pub fn is(&self, name: &str) -> bool {
+        self.key.eq_ignore_ascii_case(name)
+            || (name.contains('_') && yaml::snake_case(&self.key) == name)
+    }
+}
+
+/// A nested block of YAML, such as `processors`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Its key.
+    pub name: String,
+    /// Where the key stands.
+    pub span: Span,
+}
+
 /// A section such as `[INPUT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
@@ -26,8 +45,8 @@ pub struct Section {
     pub span: Span,
     /// Its properties.
     pub properties: Vec<Property>,
-    /// Nested blocks (`processors`, `routes`): name and place. Kept so that they can be refused there.
-    pub blocks: Vec<(String, Span)>,
+    /// Nested blocks (`processors`, `routes`): kept so that they can be refused where they stand.
+    pub blocks: Vec<Block>,
 }
 
 impl Section {
@@ -38,17 +57,17 @@ impl Section {
 
     /// The last property of this key, in any case.
     pub fn get(&self, key: &str) -> Option<&Property> {
-        self.properties.iter().rfind(|property| property.key.eq_ignore_ascii_case(key))
+        self.properties.iter().rfind(|property| property.is(key))
     }
 
     /// All properties of this key, in order.
     pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Property> + 'a {
-        self.properties.iter().filter(move |property| property.key.eq_ignore_ascii_case(key))
+        self.properties.iter().filter(move |property| property.is(key))
     }
 
     /// The first `name`: Fluent Bit takes the first of repeated ones.
     pub fn plugin_name(&self) -> Option<&Property> {
-        self.properties.iter().find(|property| property.key.eq_ignore_ascii_case("name"))
+        self.properties.iter().find(|property| property.is("name"))
     }
 }
 
@@ -123,8 +142,8 @@ impl Document {
             let (_, line, column) = self.sources.position(property.key_span);
             let _ = writeln!(out, "  {} = {:?}  # {line}:{column}", property.key, property.value);
         }
-        for (name, _) in &section.blocks {
-            let _ = writeln!(out, "  {name} {{...}}");
+        for block in &section.blocks {
+            let _ = writeln!(out, "  {} {{...}}", block.name);
         }
     }
 }

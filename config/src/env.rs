@@ -18,9 +18,17 @@ impl<'a> Variables<'a> {
         Variables { defined: HashMap::new(), environment }
     }
 
-    /// Defines one; a later definition wins.
-    pub fn define(&mut self, name: &str, value: &str) {
-        self.defined.insert(name.to_owned(), value.to_owned());
+    /// Defines one; a later definition wins. `file://path` stands for what the file holds.
+    ///
+    /// # Errors
+    /// When such a file has nothing to say; the variable stays as it was.
+    pub fn define(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let value = match value.strip_prefix("file://") {
+            Some(path) => content(path)?,
+            None => value.to_owned(),
+        };
+        self.defined.insert(name.to_owned(), value);
+        Ok(())
     }
 
     /// The value; an empty variable of the environment counts as unset.
@@ -73,7 +81,7 @@ impl<'a> Variables<'a> {
     /// Expands every value of a section. A multiline `rule` holds a regular expression and stays.
     pub fn expand_section(&self, section: &mut Section, problems: &mut Problems) {
         for property in &mut section.properties {
-            if !property.key.eq_ignore_ascii_case("rule") {
+            if !property.is("rule") {
                 self.expand_property(property, problems);
             }
         }
@@ -94,6 +102,22 @@ impl<'a> Variables<'a> {
     }
 }
 
+/// The text of a file that a variable stands for, without the line end editors leave.
+fn content(path: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(path);
+    let mut text = text.map_err(|error| format!("cannot read `{path}`: {error}"))?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    if text.ends_with('\r') {
+        text.pop();
+    }
+    if text.is_empty() {
+        return Err(format!("`{path}` is empty"));
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,7 +130,7 @@ mod tests {
             _ => None,
         };
         let mut variables = Variables::new(&environment);
-        variables.define("A", "${HOME}");
+        variables.define("A", "${HOME}").unwrap();
         let table = [
             ("${HOME}/x", "/root/x"),
             ("${A}", "${HOME}"),
@@ -120,5 +144,24 @@ mod tests {
             assert_eq!(variables.expand(text).0, expected, "{text}");
         }
         assert_eq!(variables.expand("${NOPE}").1, ["NOPE"]);
+        // No other operator exists: the whole text is a name.
+        assert_eq!(variables.expand("${A-w}${A:=w}").1, ["A-w", "A:=w"]);
+    }
+
+    #[test]
+    fn a_variable_may_stand_for_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let url = format!("file://{}", path.display());
+        let environment = |_: &str| Some("of the process".to_owned());
+        let mut variables = Variables::new(&environment);
+        assert!(variables.define("T", &url).is_err());
+        assert_eq!(variables.get("T").unwrap(), "of the process");
+        std::fs::write(&path, "s3cret\r\n").unwrap();
+        variables.define("T", &url).unwrap();
+        assert_eq!(variables.expand("a${T}b").0, "as3cretb");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(variables.define("T", &url).is_err());
+        assert_eq!(variables.get("T").unwrap(), "s3cret");
     }
 }

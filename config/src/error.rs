@@ -13,11 +13,22 @@ pub enum Severity {
     Warning,
 }
 
+/// When Fluent Bit would notice a problem: the exit status differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// While the configuration is read.
+    Load,
+    /// When plugins are initialised.
+    Start,
+}
+
 /// Something to be changed in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Whether it ends the start.
     pub severity: Severity,
+    /// When Fluent Bit would notice it.
+    pub stage: Stage,
     /// Where it is, if it is anywhere.
     pub span: Option<Span>,
     /// What is wrong.
@@ -30,7 +41,13 @@ impl Problem {
     /// A problem that ends the start.
     pub fn error(span: impl Into<Option<Span>>, message: impl Into<String>) -> Problem {
         let message = message.into();
-        Problem { severity: Severity::Error, span: span.into(), message, help: None }
+        Problem {
+            severity: Severity::Error,
+            stage: Stage::Load,
+            span: span.into(),
+            message,
+            help: None,
+        }
     }
 
     /// A problem that `--strict` makes an error.
@@ -53,6 +70,18 @@ impl Problems {
     /// Adds one.
     pub fn push(&mut self, problem: Problem) {
         self.0.push(problem);
+    }
+
+    /// Number of all.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Those after the first `count` are noticed by Fluent Bit when it initialises plugins.
+    pub fn stage_after(&mut self, count: usize, stage: Stage) {
+        for problem in self.0.iter_mut().skip(count) {
+            problem.stage = stage;
+        }
     }
 
     /// Number of those that end the start.
@@ -97,6 +126,8 @@ impl Problems {
                 let source = sources.text(span.source);
                 let end = floor_boundary(source, span.end as usize);
                 let start = floor_boundary(source, span.start as usize).min(end);
+                // One line says where; a whole block of YAML would bury it.
+                let end = source[start..end].find('\n').map_or(end, |length| start + length);
                 let place = AnnotationKind::Primary.span(start..end);
                 let name = sources.name(span.source);
                 report = report.element(Snippet::source(source).path(name).annotation(place));

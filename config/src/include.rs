@@ -9,8 +9,10 @@ use crate::classic::{self, Item};
 use crate::document::{Document, Property, Section};
 use crate::env::Variables;
 use crate::error::{Problem, Problems, nearest};
-use crate::span::Span;
-use crate::yaml::{self, Node};
+use crate::parser_sections;
+use crate::section_kind::SectionKind;
+use crate::span::{SourceId, Span};
+use crate::yaml;
 
 /// Files one configuration may include (Fluent Bit's limit).
 const FILES_MAX: usize = 1000;
@@ -33,162 +35,251 @@ pub fn load(
         variables: Variables::new(environment),
         problems,
         main_dir,
+        working_dir: std::env::current_dir().unwrap_or_default(),
         seen: HashSet::new(),
+        yaml_service: None,
     };
     if let Some(path) = path {
-        loader.file(path, None, Scope::Main);
+        loader.file(path, None, Reading { scope: Scope::Main, dialect: Dialect::of(path) });
     }
     loader.expand_and_follow(command_line);
 }
 
 /// What a file may hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Scope {
+pub(crate) enum Scope {
+    /// The main file and those it includes.
     Main,
+    /// A `parsers_file`.
     Parsers,
+    /// A `plugins_file`.
     Plugins,
 }
 
-struct Loader<'a, 'e> {
-    document: &'a mut Document,
-    variables: Variables<'e>,
-    problems: &'a mut Problems,
+/// How a file is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `[SECTION]` and lines.
+    Classic,
+    /// YAML.
+    Yaml,
+}
+
+impl Dialect {
+    fn of(path: &Path) -> Dialect {
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
+        match extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml") {
+            true => Dialect::Yaml,
+            false => Dialect::Classic,
+        }
+    }
+}
+
+/// How a file is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading {
+    /// What it may hold.
+    pub scope: Scope,
+    /// How it is written. An included file is written as the one that includes it.
+    pub dialect: Dialect,
+}
+
+pub(crate) struct Loader<'a, 'e> {
+    pub document: &'a mut Document,
+    pub variables: Variables<'e>,
+    pub problems: &'a mut Problems,
     main_dir: PathBuf,
+    working_dir: PathBuf,
     seen: HashSet<(u64, u64)>,
+    /// The `service` of YAML files, which may say it once.
+    pub yaml_service: Option<Span>,
 }
 
 impl Loader<'_, '_> {
     /// Reads one file. `from` is where it is named.
-    fn file(&mut self, path: &Path, from: Option<Span>, scope: Scope) {
-        let shown = path.display().to_string();
-        let text = match self.read(path) {
-            Ok(text) => text,
+    pub fn file(&mut self, path: &Path, from: Option<Span>, reading: Reading) {
+        // Paths below the working directory are shown from there.
+        let shown = path.strip_prefix(&self.working_dir).unwrap_or(path).display().to_string();
+        let bytes = match self.read(path) {
+            Ok(bytes) => bytes,
             Err(reason) => {
-                self.problems
-                    .push(Problem::error(from, format!("cannot read `{shown}`: {reason}")));
+                self.error(from, format!("cannot read `{shown}`: {reason}"));
                 return;
             }
         };
-        let id = self.document.sources.add(shown, text.clone());
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or("");
-        if extension.eq_ignore_ascii_case("yaml") || extension.eq_ignore_ascii_case("yml") {
-            for root in yaml::parse(&text, id, self.problems) {
-                self.yaml_root(root, path, scope);
-            }
+        let is_text = std::str::from_utf8(&bytes).is_ok();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let id = self.document.sources.add(shown.clone(), text.clone());
+        if !is_text && !self.only_comments_are_not_text(&text, id) {
             return;
         }
-        let items = classic::parse(&text, id, self.problems);
-        let mut open = None;
-        for item in items {
-            match item {
-                Item::Section(section) => {
-                    self.keep(open.take(), scope);
-                    open = Some(section);
+        if from.is_some() && Dialect::of(path) == Dialect::Yaml && reading.dialect != Dialect::Yaml
+        {
+            let message = format!("`{shown}` is not read as YAML");
+            let help = "an included file is written as the file that includes it";
+            self.problems.push(Problem::warning(from, message).with_help(help));
+        }
+        match reading.dialect {
+            Dialect::Yaml => {
+                for root in yaml::parse(&text, id, self.problems) {
+                    self.yaml_root(root, path, reading);
                 }
-                Item::More(properties) => match &mut open {
-                    Some(section) => section.properties.extend(properties),
-                    None => self.problems.push(Problem::error(
-                        properties.first().map(|property| property.key_span),
-                        "a property stands before any section",
-                    )),
-                },
-                Item::Set(name, value) => self.variables.define(&name, &value),
+            }
+            Dialect::Classic => self.classic(&text, id, reading),
+        }
+    }
+
+    fn classic(&mut self, text: &str, id: SourceId, reading: Reading) {
+        for item in classic::parse(text, id, self.problems) {
+            match item {
+                Item::Section(section) => self.keep_classic(section, reading.scope),
+                Item::Set(name, value, span) => {
+                    if let Err(reason) = self.variables.define(&name, &value) {
+                        let message = format!("`{name}` stays unset: {reason}");
+                        self.problems.push(Problem::warning(span, message));
+                    }
+                }
                 Item::Include(pattern, span) => {
-                    // Sections of the included file come where the line stands: after the open one.
                     for path in self.classic_paths(&pattern, span) {
-                        self.file(&path, Some(span), scope);
+                        self.file(&path, Some(span), reading);
                     }
                 }
             }
         }
-        self.keep(open, scope);
     }
 
-    fn read(&mut self, path: &Path) -> Result<String, String> {
-        let meta = fs::metadata(path).map_err(|error| error.to_string())?;
+    fn read(&mut self, path: &Path) -> Result<Vec<u8>, String> {
+        let meta = fs::metadata(path).map_err(|error| plain(&error))?;
         if meta.is_dir() {
             return Err("it is a directory".into());
         }
         if meta.len() > FILE_BYTES_MAX {
             return Err(format!("it is larger than {FILE_BYTES_MAX} bytes"));
         }
-        if !self.seen.insert((meta.dev(), meta.ino())) {
+        // Pipes and devices have no second reading to protect from: `-c /dev/stdin` is fine.
+        if meta.is_file() && !self.seen.insert((meta.dev(), meta.ino())) {
             return Err("it is read already: a file may be included once".into());
         }
         if self.seen.len() > FILES_MAX {
             return Err(format!("more than {FILES_MAX} files are included"));
         }
-        let bytes = fs::read(path).map_err(|error| error.to_string())?;
-        String::from_utf8(bytes).map_err(|error| {
-            format!("it is not UTF-8 text, at byte {}", error.utf8_error().valid_up_to())
-        })
+        fs::read(path).map_err(|error| plain(&error))
+    }
+
+    /// Old files may have comments in some other encoding; values are UTF-8.
+    fn only_comments_are_not_text(&mut self, text: &str, id: SourceId) -> bool {
+        let mut at = 0;
+        let mut holds = true;
+        for line in text.split_inclusive('\n') {
+            if !line.trim_ascii_start().starts_with('#')
+                && let Some(bad) = line.find(char::REPLACEMENT_CHARACTER)
+            {
+                let start = at + bad;
+                let span = Span::new(id, start, start + char::REPLACEMENT_CHARACTER.len_utf8());
+                self.error(Some(span), "this is not UTF-8 text".into());
+                holds = false;
+            }
+            at += line.len();
+        }
+        holds
     }
 
     /// A path is tried from the working directory, then from the directory of the main file; a pattern is
     /// read from the latter, and its files sorted.
     fn classic_paths(&mut self, pattern: &str, span: Span) -> Vec<PathBuf> {
         if !pattern.contains('*') {
-            let path = PathBuf::from(pattern);
-            let beside = self.main_dir.join(&path);
-            return vec![if path.exists() || !beside.exists() { path } else { beside }];
+            return vec![self.beside_main(pattern)];
         }
         self.glob(&self.main_dir.join(pattern), span)
     }
 
-    fn glob(&mut self, pattern: &Path, span: Span) -> Vec<PathBuf> {
+    fn beside_main(&self, path: &str) -> PathBuf {
+        let path = PathBuf::from(path);
+        let beside = self.main_dir.join(&path);
+        if path.exists() || !beside.exists() { path } else { beside }
+    }
+
+    pub fn glob(&mut self, pattern: &Path, span: Span) -> Vec<PathBuf> {
         let text = pattern.to_string_lossy();
         // The crate returns paths in alphabetical order.
         let found: Vec<PathBuf> = match glob::glob(&text) {
             Ok(paths) => paths.filter_map(Result::ok).filter(|path| path.is_file()).collect(),
             Err(error) => {
-                self.problems
-                    .push(Problem::error(span, format!("`{text}` is no pattern: {error}")));
+                self.error(Some(span), format!("`{text}` is no pattern: {error}"));
                 return Vec::new();
             }
         };
         if found.is_empty() {
-            self.problems.push(Problem::error(span, format!("no file matches `{text}`")));
+            let shown = pattern.strip_prefix(&self.working_dir).unwrap_or(pattern).display();
+            self.error(Some(span), format!("no file matches `{shown}`"));
         }
         found
     }
 
-    fn keep(&mut self, section: Option<Section>, scope: Scope) {
-        let Some(section) = section else { return };
-        if section.properties.is_empty() && section.blocks.is_empty() {
-            let message = format!("section `{}` is empty", section.name);
-            self.problems.push(Problem::warning(section.span, message));
+    fn keep_classic(&mut self, section: Section, scope: Scope) {
+        let exact = SectionKind::of(&section.name);
+        let kind = exact.or_else(|| {
+            let (full, kind) = SectionKind::abbreviated(&section.name)?;
+            let message = format!("section `{}` is taken for `{full}`", section.name);
+            self.problems
+                .push(Problem::warning(section.span, message).with_help("write the name out"));
+            Some(kind)
+        });
+        let Some(kind) = kind else {
+            let message = format!("unknown section `{}` is ignored", section.name);
+            let problem = Problem::warning(section.span, message);
+            self.problems.push(match nearest(section.name.trim(), SectionKind::NAMES) {
+                Some(near) => problem.with_help(format!("did you mean `{near}`?")),
+                None => problem,
+            });
+            return;
+        };
+        let is_parser = matches!(kind, SectionKind::Parser | SectionKind::MultilineParser);
+        if is_parser && scope == Scope::Main {
+            let message = format!("section `{}` does not belong in this file", section.name);
+            let help = "write it into a file that `parsers_file` of `[SERVICE]` names";
+            self.problems.push(Problem::error(section.span, message).with_help(help));
             return;
         }
+        if section.properties.is_empty() && matches!(kind, SectionKind::Service) {
+            let message = format!("section `{}` is empty", section.name);
+            self.problems.push(Problem::warning(section.span, message));
+        }
+        self.keep(kind, section, scope);
+    }
+
+    /// Puts a section where it belongs.
+    pub fn keep(&mut self, kind: SectionKind, section: Section, scope: Scope) {
         let document = &mut *self.document;
-        match (SectionKind::of(&section.name), scope) {
-            (Some(SectionKind::Service), _) => {
-                document.service.properties.extend(section.properties)
+        match (kind, scope) {
+            (SectionKind::Service, Scope::Main) => {
+                document.service.span = section.span;
+                document.service.properties.extend(section.properties);
+                document.service.blocks.extend(section.blocks);
             }
-            (Some(SectionKind::Input), Scope::Main) => document.inputs.push(section),
-            (Some(SectionKind::Filter), Scope::Main) => document.filters.push(section),
-            (Some(SectionKind::Output), Scope::Main) => document.outputs.push(section),
-            (Some(SectionKind::Custom), Scope::Main) => document.customs.push(section),
-            (Some(SectionKind::Parser), _) => document.parsers.push(section),
-            (Some(SectionKind::MultilineParser), _) => document.multiline_parsers.push(section),
-            (Some(SectionKind::Plugins), _) => self.keep_plugins(section),
-            (Some(_), _) => {
+            (SectionKind::Input, Scope::Main) => document.inputs.push(section),
+            (SectionKind::Filter, Scope::Main) => document.filters.push(section),
+            (SectionKind::Output, Scope::Main) => document.outputs.push(section),
+            (SectionKind::Custom, Scope::Main) => document.customs.push(section),
+            (SectionKind::Parser, Scope::Main | Scope::Parsers) => document.parsers.push(section),
+            (SectionKind::MultilineParser, Scope::Main | Scope::Parsers) => {
+                document.multiline_parsers.push(section);
+            }
+            (SectionKind::Plugins, Scope::Main | Scope::Plugins) => self.keep_plugins(section),
+            (SectionKind::StreamProcessor, Scope::Main) => {
+                let message = "stream processor tasks are not supported yet: remove them";
+                self.error(Some(section.span), message.into());
+            }
+            _ => {
                 let message = format!("section `{}` has no effect in this file", section.name);
                 self.problems.push(Problem::warning(section.span, message));
-            }
-            (None, _) => {
-                let message = format!("unknown section `{}` is ignored", section.name);
-                let problem = Problem::warning(section.span, message);
-                self.problems.push(match nearest(&section.name, SectionKind::NAMES) {
-                    Some(near) => problem.with_help(format!("did you mean `{near}`?")),
-                    None => problem,
-                });
             }
         }
     }
 
     fn keep_plugins(&mut self, section: Section) {
         for property in section.properties {
-            if property.key.eq_ignore_ascii_case("path") {
+            if property.is("path") {
                 self.document.plugins.push(property);
             } else {
                 let message = format!("`{}` has no effect in `[PLUGINS]`", property.key);
@@ -198,179 +289,8 @@ impl Loader<'_, '_> {
         }
     }
 
-    fn yaml_root(&mut self, root: Node, path: &Path, scope: Scope) {
-        let Node::Map(entries, _) = root else {
-            self.problems.push(Problem::error(root.span(), "the top of the file must be a map"));
-            return;
-        };
-        // Variables come first, wherever they stand.
-        for (key, _, node) in &entries {
-            if key.eq_ignore_ascii_case("env") {
-                self.yaml_env(node);
-            }
-        }
-        for (key, span, node) in entries {
-            self.yaml_entry(&key.to_ascii_lowercase(), span, node, path, scope);
-        }
-    }
-
-    fn yaml_entry(&mut self, key: &str, span: Span, node: Node, path: &Path, scope: Scope) {
-        match key {
-            "env" => {}
-            "includes" => {
-                let directory = path.parent().map(Path::to_owned).unwrap_or_default();
-                for (item, span) in self.scalars(node) {
-                    let joined = directory.join(&item);
-                    let paths = match item.contains('*') {
-                        true => self.glob(&joined, span),
-                        false => vec![joined],
-                    };
-                    for path in paths {
-                        self.file(&path, Some(span), scope);
-                    }
-                }
-            }
-            "service" => {
-                if let Some(section) = self.yaml_section("service", node) {
-                    self.keep(Some(section), scope);
-                }
-            }
-            "pipeline" => self.yaml_pipeline(node, scope),
-            "customs" => self.yaml_list("custom", node, scope),
-            "parsers" => self.yaml_list("parser", node, scope),
-            "multiline_parsers" => self.yaml_list("multiline_parser", node, scope),
-            "plugins" => {
-                for (value, value_span) in self.scalars(node) {
-                    let key = "path".to_owned();
-                    self.document.plugins.push(Property {
-                        key,
-                        value,
-                        key_span: value_span,
-                        value_span,
-                    });
-                }
-            }
-            "stream_processor" | "upstream_servers" | "extensions" => {
-                let message = format!("`{key}` has no effect yet");
-                self.problems.push(Problem::warning(span, message));
-            }
-            _ => {
-                let known = [
-                    "env",
-                    "includes",
-                    "service",
-                    "pipeline",
-                    "customs",
-                    "parsers",
-                    "multiline_parsers",
-                    "plugins",
-                ];
-                let problem = Problem::warning(span, format!("unknown section `{key}` is ignored"));
-                self.problems.push(match nearest(key, known) {
-                    Some(near) => problem.with_help(format!("did you mean `{near}`?")),
-                    None => problem,
-                });
-            }
-        }
-    }
-
-    fn yaml_pipeline(&mut self, node: Node, scope: Scope) {
-        let Node::Map(entries, _) = node else {
-            self.problems.push(Problem::error(node.span(), "`pipeline` must be a map"));
-            return;
-        };
-        for (key, span, node) in entries {
-            match key.to_ascii_lowercase().as_str() {
-                "inputs" => self.yaml_list("input", node, scope),
-                "filters" => self.yaml_list("filter", node, scope),
-                "outputs" => self.yaml_list("output", node, scope),
-                _ => {
-                    let message = format!("the pipeline component `{key}` is not valid");
-                    let problem = Problem::error(span, message);
-                    self.problems
-                        .push(problem.with_help("it holds `inputs`, `filters` and `outputs`"));
-                }
-            }
-        }
-    }
-
-    fn yaml_list(&mut self, kind: &str, node: Node, scope: Scope) {
-        match node {
-            Node::List(items, _) => {
-                for item in items {
-                    if let Some(section) = self.yaml_section(kind, item) {
-                        self.keep(Some(section), scope);
-                    }
-                }
-            }
-            Node::Scalar(text, _) if text.is_empty() => {}
-            other => {
-                let message = format!("a list of {kind}s is needed here");
-                self.problems.push(
-                    Problem::error(other.span(), message).with_help("begin each with `- name:`"),
-                );
-            }
-        }
-    }
-
-    fn yaml_section(&mut self, kind: &str, node: Node) -> Option<Section> {
-        match node {
-            Node::Map(entries, span) => Some(yaml::section(kind, &entries, span)),
-            Node::Scalar(text, _) if text.is_empty() => None,
-            other => {
-                self.problems.push(Problem::error(other.span(), format!("`{kind}` must be a map")));
-                None
-            }
-        }
-    }
-
-    fn yaml_env(&mut self, node: &Node) {
-        match node {
-            Node::Map(entries, _) => self.yaml_variables(entries),
-            Node::List(items, _) => {
-                for item in items {
-                    if let Node::Map(entries, _) = item {
-                        self.yaml_variables(entries);
-                    }
-                }
-            }
-            Node::Scalar(..) => {
-                self.problems.push(Problem::error(node.span(), "`env` must be a map of names"));
-            }
-        }
-    }
-
-    fn yaml_variables(&mut self, entries: &[(String, Span, Node)]) {
-        let scalar = |wanted: &str| {
-            entries.iter().find_map(|(key, _, node)| match node {
-                Node::Scalar(text, _) if key == wanted => Some(text.clone()),
-                _ => None,
-            })
-        };
-        if let (Some(name), Some(value)) = (scalar("name"), scalar("value")) {
-            self.variables.define(&name, &value);
-            return;
-        }
-        for (key, span, node) in entries {
-            match node {
-                Node::Scalar(value, _) => self.variables.define(key, value),
-                _ => {
-                    self.problems.push(Problem::error(*span, format!("`{key}` must be one value")))
-                }
-            }
-        }
-    }
-
-    fn scalars(&mut self, node: Node) -> Vec<(String, Span)> {
-        match node {
-            Node::Scalar(text, _) if text.is_empty() => Vec::new(),
-            Node::Scalar(text, span) => vec![(text, span)],
-            Node::List(items, _) => items.into_iter().flat_map(|item| self.scalars(item)).collect(),
-            Node::Map(_, span) => {
-                self.problems.push(Problem::error(span, "a list of paths is needed here"));
-                Vec::new()
-            }
-        }
+    pub fn error(&mut self, span: Option<Span>, message: String) {
+        self.problems.push(Problem::error(span, message));
     }
 
     /// Expands variables, then reads the parsers and plugins files that the service names.
@@ -382,48 +302,20 @@ impl Loader<'_, '_> {
         for (key, scope) in [("parsers_file", Scope::Parsers), ("plugins_file", Scope::Plugins)] {
             let named: Vec<Property> = self.document.service.all(key).cloned().collect();
             for property in named {
-                let path = PathBuf::from(&property.value);
-                let beside = self.main_dir.join(&path);
-                let path = if path.exists() || !beside.exists() { path } else { beside };
-                self.file(&path, Some(property.value_span), scope);
+                let path = self.beside_main(&property.value);
+                let dialect = Dialect::of(&path);
+                self.file(&path, Some(property.value_span), Reading { scope, dialect });
             }
         }
         let service = std::mem::replace(&mut self.document.service, Document::empty().service);
         self.variables.expand_document(self.document, self.problems);
         self.document.service = service;
+        parser_sections::check(self.document, self.problems);
     }
 }
 
-/// Sections that have a meaning.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SectionKind {
-    Service,
-    Input,
-    Filter,
-    Output,
-    Custom,
-    Parser,
-    MultilineParser,
-    Plugins,
-}
-
-impl SectionKind {
-    const NAMES: [&str; 8] =
-        ["service", "input", "filter", "output", "custom", "parser", "multiline_parser", "plugins"];
-
-    /// Any case, singular or plural.
-    fn of(name: &str) -> Option<SectionKind> {
-        let name = name.trim().to_ascii_lowercase();
-        Some(match name.as_str() {
-            "service" => SectionKind::Service,
-            "input" | "inputs" => SectionKind::Input,
-            "filter" | "filters" => SectionKind::Filter,
-            "output" | "outputs" => SectionKind::Output,
-            "custom" | "customs" => SectionKind::Custom,
-            "parser" | "parsers" => SectionKind::Parser,
-            "multiline_parser" | "multiline_parsers" => SectionKind::MultilineParser,
-            "plugin" | "plugins" => SectionKind::Plugins,
-            _ => return None,
-        })
-    }
+/// An error of the system without its number.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }

@@ -1,8 +1,8 @@
 //! What a section may say: `config_map!` declares the keys of a plugin once, for parsing, checking and help.
 
-use crate::document::Section;
+use crate::document::{Property, Section};
 use crate::error::{Problem, Problems, nearest};
-use crate::value::Value;
+use crate::value::{Seconds, Size, Value};
 
 /// One key of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +42,10 @@ pub fn check_keys(
 ) {
     let plugin = section.plugin_name().map_or(section.name.as_str(), |name| name.value.as_str());
     for (index, property) in section.properties.iter().enumerate() {
-        let known = keys.iter().find(|spec| spec.name.eq_ignore_ascii_case(&property.key));
+        let known = keys.iter().find(|spec| property.is(spec.name) || is_front(spec, property));
         let Some(spec) = known else {
             let mut elsewhere = others.iter().flat_map(|table| table.iter());
-            if elsewhere.any(|spec| spec.name.eq_ignore_ascii_case(&property.key)) {
+            if elsewhere.any(|spec| property.is(spec.name)) {
                 continue;
             }
             let all = keys.iter().chain(others.iter().flat_map(|table| table.iter()));
@@ -58,7 +58,7 @@ pub fn check_keys(
             continue;
         };
         let mut earlier = section.properties[..index].iter();
-        if !spec.repeat && earlier.any(|other| other.key.eq_ignore_ascii_case(&property.key)) {
+        if !spec.repeat && earlier.any(|other| other.is(spec.name)) {
             let message = format!("`{}` is set more than once", spec.name);
             problems.push(Problem::error(property.key_span, message));
         }
@@ -68,22 +68,38 @@ pub fn check_keys(
     }
 }
 
+/// Whether the key begins a family that comes later: `parser_` stands for `parser_1`, `parser_2`...
+fn is_front(spec: &KeySpec, property: &Property) -> bool {
+    let front = property.key.get(..spec.name.len());
+    spec.later
+        && spec.name.ends_with('_')
+        && front.is_some_and(|front| front.eq_ignore_ascii_case(spec.name))
+}
+
 /// A key whose feature does not exist yet is accepted where its value means off, and refused otherwise.
-fn check_later(spec: &KeySpec, property: &crate::document::Property, problems: &mut Problems) {
+fn check_later(spec: &KeySpec, property: &Property, problems: &mut Problems) {
     let Some(off) = spec.default else {
-        let message = format!("`{}` is not supported yet: remove it", spec.name);
+        let message = format!("`{}` is not supported yet: remove it", property.key);
         problems.push(Problem::error(property.key_span, message));
         return;
     };
-    let is_off = match (bool::parse(off), bool::parse(&property.value)) {
-        (Ok(off), Ok(value)) => off == value,
-        _ => property.value.eq_ignore_ascii_case(off),
-    };
-    if !is_off {
+    if !property.value.is_empty() && !means_same(off, &property.value) {
         let message =
-            format!("`{}` is not supported yet: remove it or set it to `{off}`", spec.name);
+            format!("`{}` is not supported yet: remove it or set it to `{off}`", property.key);
         problems.push(Problem::error(property.value_span, message));
     }
+}
+
+/// Whether two values mean the same as a boolean, a number, a size, a time or a word.
+fn means_same(a: &str, b: &str) -> bool {
+    fn as_type<T: Value + PartialEq>(a: &str, b: &str) -> Option<bool> {
+        Some(T::parse(a).ok()? == T::parse(b).ok()?)
+    }
+    a.eq_ignore_ascii_case(b)
+        || as_type::<bool>(a, b)
+            .or_else(|| as_type::<Size>(a, b))
+            .or_else(|| as_type::<Seconds>(a, b))
+            .unwrap_or(false)
 }
 
 /// Reads a key that must be given.
@@ -126,11 +142,22 @@ pub fn optional<T: Value>(
         return Some(None);
     }
     match T::parse(&property.value) {
-        Ok(value) => Some(Some(value)),
+        Ok(value) => {
+            remark::<T>(property, problems);
+            Some(Some(value))
+        }
         Err(message) => {
             problems.push(Problem::error(property.value_span, format!("`{key}`: {message}")));
             None
         }
+    }
+}
+
+/// Says where a value means something else in Fluent Bit.
+fn remark<T: Value>(property: &Property, problems: &mut Problems) {
+    if let Some(remark) = T::remark(&property.value) {
+        let message = format!("`{}`: {remark}", property.key);
+        problems.push(Problem::warning(property.value_span, message));
     }
 }
 
@@ -140,7 +167,10 @@ pub fn repeated<T: Value>(section: &Section, key: &str, problems: &mut Problems)
     let mut is_complete = true;
     for property in section.all(key) {
         match T::parse(&property.value) {
-            Ok(value) => values.push(value),
+            Ok(value) => {
+                remark::<T>(property, problems);
+                values.push(value);
+            }
             Err(message) => {
                 problems.push(Problem::error(property.value_span, format!("`{key}`: {message}")));
                 is_complete = false;
@@ -231,7 +261,6 @@ macro_rules! config_map {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::Property;
     use crate::span::{SourceMap, Span};
     use crate::value::{Size, Words};
 
@@ -248,6 +277,8 @@ mod tests {
             "regex" => regex: String, optional;
             /// Later.
             "db" => later;
+            /// A family.
+            "parser_" => later;
             /// Later, off.
             "db.locking" => later "false";
         }
@@ -285,13 +316,39 @@ mod tests {
     }
 
     #[test]
+    fn off_is_off_in_any_spelling() {
+        for (off, value) in
+            [("false", "Off"), ("0", "0s"), ("25", "25.0"), ("50M", "50000K"), ("WAL", "wal")]
+        {
+            assert!(means_same(off, value), "{off} {value}");
+        }
+        for (off, value) in [("false", "on"), ("0", "1"), ("WAL", "off"), ("10s", "10m")] {
+            assert!(!means_same(off, value), "{off} {value}");
+        }
+    }
+
+    #[test]
+    fn yaml_may_write_a_key_in_camel_case() {
+        let (section, _) = section(&[("path", "a"), ("readFromHead", "x")]);
+        assert_eq!(section.get("read_from_head").unwrap().value, "x");
+        assert!(section.get("read_from").is_none());
+    }
+
+    #[test]
     fn all_problems_of_a_section_are_found_at_once() {
         assert_eq!(
-            messages(&[("paht", "x"), ("buffer.size", "much"), ("db", "x"), ("db.locking", "on")]),
+            messages(&[
+                ("paht", "x"),
+                ("buffer.size", "much"),
+                ("db", "x"),
+                ("db.locking", "on"),
+                ("Parser_1", "x"),
+            ]),
             [
                 "unknown property `paht` of `INPUT`",
                 "`db` is not supported yet: remove it",
                 "`db.locking` is not supported yet: remove it or set it to `false`",
+                "`Parser_1` is not supported yet: remove it",
                 "`INPUT` needs `path`",
                 "`buffer.size`: `much` is no size: write a number with an optional K, M or G",
             ]

@@ -15,6 +15,11 @@ pub trait Value: Sized {
     /// # Errors
     /// A sentence that quotes the value and says what it may be.
     fn parse(text: &str) -> Result<Self, String>;
+
+    /// What to tell the operator where Fluent Bit reads an accepted value as something else.
+    fn remark(_text: &str) -> Option<String> {
+        None
+    }
 }
 
 impl Value for String {
@@ -63,7 +68,8 @@ number! {
     f64, "number", "a number";
 }
 
-/// Bytes. `K`, `M`, `G` (or `KB`...) are decimal, `false` is 0 (rule: Fluent Bit's flb_utils_size_to_bytes).
+/// Bytes. `K`, `M`, `G` (or `KB`...) are decimal, `false` is 0, as in Fluent Bit (flb_utils_size_to_bytes). It
+/// reads `5MiB` and `5 M` as no limit at all; here they mean what they say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
@@ -74,12 +80,15 @@ impl Value for Size {
         if text.eq_ignore_ascii_case("false") {
             return Ok(Size(0));
         }
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
-            "" => 1.0,
+        let (digits, unit) = number_and_unit(text);
+        let factor = match unit.to_ascii_uppercase().as_str() {
+            "" | "B" => 1.0,
             "K" | "KB" => 1e3,
             "M" | "MB" => 1e6,
             "G" | "GB" => 1e9,
+            "KIB" => 1024.0,
+            "MIB" => 1024.0 * 1024.0,
+            "GIB" => 1024.0 * 1024.0 * 1024.0,
             _ => return Err(wrong()),
         };
         let number: f64 = digits.parse().map_err(|_| wrong())?;
@@ -89,6 +98,25 @@ impl Value for Size {
         }
         Ok(Size(bytes as u64))
     }
+
+    fn remark(text: &str) -> Option<String> {
+        let (digits, unit) = number_and_unit(text);
+        let is_theirs = matches!(
+            unit.to_ascii_uppercase().as_str(),
+            "" | "K" | "KB" | "M" | "MB" | "G" | "GB" | "FALSE"
+        );
+        let has_gap = !digits.is_empty() && digits.len() + unit.len() < text.len();
+        (!is_theirs || has_gap).then(|| {
+            let Size(bytes) = Size::parse(text).unwrap_or(Size(0));
+            format!("`{text}` is read as {bytes} bytes; Fluent Bit does not know this spelling")
+        })
+    }
+}
+
+/// `1.5` and `GB` of `1.5GB`, with or without blanks between.
+fn number_and_unit(text: &str) -> (&str, &str) {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    (digits.trim_end(), &text[digits.len()..])
 }
 
 /// A time. `d`, `h`, `m` and `s` as in Fluent Bit; fractions and `ms` mean what they say, where Fluent Bit
@@ -101,8 +129,8 @@ impl Value for Seconds {
     fn parse(text: &str) -> Result<Self, String> {
         let wrong =
             || format!("`{text}` is no time: write seconds, or a number with ms, s, m, h or d");
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        let (digits, unit) = number_and_unit(text);
+        let factor = match unit.to_ascii_lowercase().as_str() {
             "" | "s" => 1.0,
             "ms" => 0.001,
             "m" => 60.0,
@@ -113,6 +141,27 @@ impl Value for Seconds {
         let number: f64 = digits.parse().map_err(|_| wrong())?;
         Duration::try_from_secs_f64(number * factor).map(Seconds).map_err(|_| wrong())
     }
+
+    fn remark(text: &str) -> Option<String> {
+        let Seconds(time) = Seconds::parse(text).ok()?;
+        let theirs = fluent_bits_seconds(text);
+        (time != Duration::from_secs(theirs)).then(|| {
+            format!("`{text}` is read as {time:?}; Fluent Bit reads it as {theirs} seconds")
+        })
+    }
+}
+
+/// The whole number a time begins with, and its last letter.
+fn fluent_bits_seconds(text: &str) -> u64 {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..end].parse().unwrap_or(0);
+    let factor = match text.as_bytes().last() {
+        Some(b'd' | b'D') => 86_400,
+        Some(b'h' | b'H') => 3600,
+        Some(b'm' | b'M') => 60,
+        _ => 1,
+    };
+    number.saturating_mul(factor)
 }
 
 /// Items between commas, trimmed; empty ones are left out.
@@ -236,8 +285,13 @@ mod tests {
             [("1K", 1000), ("1.5M", 1_500_000), ("2gb", 2_000_000_000), ("7", 7), ("false", 0)];
         for (text, bytes) in table {
             assert_eq!(Size::parse(text), Ok(Size(bytes)), "{text}");
+            assert_eq!(Size::remark(text), None, "{text}");
         }
-        for wrong in ["", "K", "5 M", "1KiB", "1T", "-1", "ten"] {
+        for (text, bytes) in [("5MiB", 5 << 20), ("5 M", 5_000_000), ("1kib", 1024)] {
+            assert_eq!(Size::parse(text), Ok(Size(bytes)), "{text}");
+            assert!(Size::remark(text).is_some(), "{text}");
+        }
+        for wrong in ["", "K", "1T", "-1", "ten", "5 M B", "1e"] {
             assert!(Size::parse(wrong).is_err(), "{wrong}");
         }
     }
@@ -249,6 +303,15 @@ mod tests {
             assert_eq!(Seconds::parse(text), Ok(Seconds(Duration::from_millis(millis))), "{text}");
         }
         assert!(Seconds::parse("soon").is_err() && Seconds::parse("-1").is_err());
+        for (text, theirs) in
+            [("500ms", Some(500)), ("1.5h", Some(3600)), ("2m", None), ("7s", None)]
+        {
+            let expected =
+                theirs.map(|seconds| format!("Fluent Bit reads it as {seconds} seconds"));
+            let remark = Seconds::remark(text);
+            assert_eq!(remark.is_some(), expected.is_some(), "{text}");
+            assert!(remark.unwrap_or_default().ends_with(&expected.unwrap_or_default()), "{text}");
+        }
     }
 
     #[test]

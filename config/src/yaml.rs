@@ -3,9 +3,9 @@
 //! Scalars are their source text (`true`, `5`, `null` stay words), a list is its key repeated, camelCase keys
 //! mean snake_case, as in Fluent Bit.
 
-use saphyr_parser::{Event, Parser, Span as YamlSpan};
+use saphyr_parser::{Event, Parser, ScalarStyle, Span as YamlSpan};
 
-use crate::document::{Property, Section};
+use crate::document::{Block, Property, Section};
 use crate::error::{Problem, Problems};
 use crate::span::{SourceId, Span};
 
@@ -26,6 +26,11 @@ impl Node {
         match self {
             Node::Scalar(_, span) | Node::List(_, span) | Node::Map(_, span) => *span,
         }
+    }
+
+    /// Whether nothing is written there.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Node::Scalar(text, _) if text.is_empty())
     }
 }
 
@@ -52,7 +57,7 @@ pub fn parse(text: &str, source: SourceId, problems: &mut Problems) -> Vec<Node>
     while let Some((event, span)) = builder.events.next() {
         if let Event::DocumentStart(_) = event
             && let Some(node) = builder.next_node(span, 0)
-            && !matches!(&node, Node::Scalar(text, _) if text.is_empty())
+            && !node.is_nothing()
         {
             roots.push(node);
         }
@@ -73,7 +78,15 @@ impl Builder<'_, '_> {
             return None;
         }
         match event {
-            Event::Scalar(text, ..) => Some(Node::Scalar(text.into_owned(), span)),
+            Event::Scalar(text, style, ..) => {
+                let mut text = text.into_owned();
+                // Fluent Bit takes the line end off a block of text.
+                let is_block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                if is_block && text.ends_with('\n') {
+                    text.pop();
+                }
+                Some(Node::Scalar(text, span))
+            }
             Event::SequenceStart(..) => {
                 let mut items = Vec::new();
                 while !matches!(
@@ -140,14 +153,15 @@ impl Offsets {
     }
 }
 
-/// A map as a section: scalars are properties, lists repeat their key, maps are kept as blocks.
+/// A map as a section: scalars are properties, lists repeat their key, maps are kept as blocks. Fluent Bit trims
+/// values even where they are quoted.
 pub fn section(name: &str, entries: &[(String, Span, Node)], span: Span) -> Section {
     let mut section = Section::new(name, span);
     for (key, key_span, node) in entries {
         match node {
             Node::Scalar(value, value_span) => section.properties.push(Property {
                 key: key.clone(),
-                value: value.clone(),
+                value: value.trim_ascii().to_owned(),
                 key_span: *key_span,
                 value_span: *value_span,
             }),
@@ -156,14 +170,17 @@ pub fn section(name: &str, entries: &[(String, Span, Node)], span: Span) -> Sect
                     if let Node::Scalar(value, value_span) = item {
                         section.properties.push(Property {
                             key: key.clone(),
-                            value: value.clone(),
+                            value: value.trim_ascii().to_owned(),
                             key_span: *key_span,
                             value_span: *value_span,
                         });
                     }
                 }
             }
-            Node::List(..) | Node::Map(..) => section.blocks.push((key.clone(), *key_span)),
+            Node::Map(entries, _) if entries.is_empty() => {}
+            Node::List(..) | Node::Map(..) => {
+                section.blocks.push(Block { name: key.clone(), span: *key_span });
+            }
         }
     }
     section
@@ -191,6 +208,8 @@ pub fn snake_case(key: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::span::SourceMap;
 
@@ -204,14 +223,23 @@ mod tests {
 
     #[test]
     fn scalars_keep_their_text_and_lists_repeat_their_key() {
-        let (nodes, problems) = roots("a: true\nb: [1, 'x']\nc: {d: null}\nö: \"q\"\n");
+        let (nodes, problems) =
+            roots("a: true\nb: [1, 'x']\nc: {d: null}\nö: \"q\"\ne: {}\nf: []\n");
         assert_eq!(problems, [""; 0]);
         let [Node::Map(entries, span)] = nodes.as_slice() else { panic!("{nodes:?}") };
         let section = section("s", entries, *span);
         let pairs: Vec<_> =
             section.properties.iter().map(|p| (p.key.as_str(), p.value.as_str())).collect();
         assert_eq!(pairs, [("a", "true"), ("b", "1"), ("b", "x"), ("ö", "q")]);
-        assert_eq!(section.blocks[0].0, "c");
+        assert_eq!(section.blocks[0].name, "c");
+    }
+
+    #[test]
+    fn a_block_of_text_loses_its_last_line_end() {
+        let (nodes, _) = roots("a: |\n  one\n  two\nb: >\n  x\n  y\n");
+        let [Node::Map(entries, _)] = nodes.as_slice() else { panic!("{nodes:?}") };
+        assert!(matches!(&entries[0].2, Node::Scalar(text, _) if text == "one\ntwo"));
+        assert!(matches!(&entries[1].2, Node::Scalar(text, _) if text == "x y"));
     }
 
     #[test]
@@ -224,6 +252,19 @@ mod tests {
         ];
         for (key, expected) in table {
             assert_eq!(snake_case(key), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_or_the_report_panic(text in "[-a:\\[\\]{}'\"&*|># \n\u{e4}\u{1f600}]{0,80}") {
+            let mut sources = SourceMap::default();
+            let id = sources.add("t.yaml", text.as_str());
+            let mut problems = Problems::default();
+            for node in parse(&text, id, &mut problems) {
+                problems.push(Problem::error(node.span(), "here"));
+            }
+            problems.render(&sources);
         }
     }
 

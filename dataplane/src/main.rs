@@ -7,13 +7,13 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use config::service::{LogLevel, ShardCount};
-use config::{Document, Problems, ServiceSettings, Value};
+use config::{Document, Problem, Problems, ServiceSettings, Severity, Stage, Value};
 
 use dataplane::cli::{self, Options, Request};
 use dataplane::lane::host::{Loaded, PluginHost};
 use dataplane::log::{self, Level, Log};
-use dataplane::pipeline::Pipeline;
 use dataplane::pipeline::build::{self, Surroundings};
+use dataplane::pipeline::{Pipeline, address};
 use dataplane::reactor::daemon::{self, Daemon};
 use dataplane::reactor::probe;
 use dataplane::reactor::signals::{self, Signals, exit_now};
@@ -50,11 +50,24 @@ fn run(mut options: Options) -> ExitCode {
     let mut document = std::mem::replace(&mut options.document, Document::empty());
     let environment = |name: &str| environment(name);
     config::load(&mut document, options.config.as_deref(), &environment, &mut problems);
+    address::split_names(&mut document);
+    let is_readable = !problems.has_errors();
+    let level = level_of_environment().unwrap_or_else(|reason| {
+        problems.push(Problem::warning(None, format!("FLB_LOG_LEVEL: {reason}")));
+        None
+    });
     let service = ServiceSettings::of(&document.service, &mut problems);
     let Some(service) = service.filter(|_| !problems.has_errors()) else {
-        return refuse(&document, &problems);
+        if is_readable {
+            check_instances(&options, &document, &mut problems);
+        }
+        if options.is_strict {
+            problems.make_strict();
+        }
+        say(&refusal(&document, &problems));
+        return ExitCode::from(STATUS_CONFIG as u8);
     };
-    make_absolute(&mut document, &mut options);
+    prefer_files_here(&mut document, &mut options);
     let daemon = match service.daemon && !options.is_dry_run {
         false => None,
         true => match daemon::detach() {
@@ -79,7 +92,7 @@ fn run(mut options: Options) -> ExitCode {
             options,
             document,
             service,
-            problems,
+            (problems, level),
             daemon,
             (order_queue, supervisor_orders),
         );
@@ -108,11 +121,11 @@ fn supervise(
     options: Options,
     document: Document,
     service: ServiceSettings,
-    mut problems: Problems,
+    (mut problems, level): (Problems, Option<LogLevel>),
     daemon: Option<Daemon>,
     (order_queue, orders): Orders,
 ) -> i32 {
-    let log = match start_log(&options, &service) {
+    let log = match start_log(&options, &service, level) {
         Ok(log) => log,
         Err(reason) => return fail(daemon, &reason, STATUS_ENGINE),
     };
@@ -128,30 +141,25 @@ fn supervise(
             return fail(daemon, &format!("cannot start the plugin host: {error}"), STATUS_ENGINE);
         }
     };
-    let loaded = match load_plugins(&options, &document, &host) {
-        Ok(loaded) => loaded,
-        Err(reason) => return fail(daemon, &reason, STATUS_CONFIG),
-    };
-    let pipeline = match compile(&options, &document, service, &loaded, &mut problems) {
-        Ok(pipeline) => pipeline,
-        Err(text) => return fail(daemon, &text, STATUS_CONFIG),
-    };
-    for warning in problems.iter() {
-        let place = warning.span.map(|span| {
-            let (file, line, column) = document.sources.position(span);
-            format!(" ({file}:{line}:{column})")
-        });
-        log.component("config").warn(format_args!(
-            "{}{}",
-            warning.message,
-            place.unwrap_or_default()
-        ));
+    let loaded = load_plugins(&options, &document, &host, &mut problems);
+    if problems.has_errors() {
+        check_instances(&options, &document, &mut problems);
+        say(&refusal(&document, &problems));
+        return end(daemon, STATUS_CONFIG);
     }
+    let Some(pipeline) = compile(&options, &document, service, &loaded, &mut problems) else {
+        say(&refusal(&document, &problems));
+        return end(daemon, status_of(&problems, options.is_dry_run));
+    };
     if options.is_dry_run {
-        log.flush(Duration::from_secs(1));
+        if options.verbosity > 1 {
+            write(&mut std::io::stdout(), &document.dump());
+        }
+        say(&problems.render(&document.sources));
         say("configuration test is successful\n");
         return 0;
     }
+    log_warnings(&log, &document, &problems);
     if let Err(reason) = probe::check() {
         return fail(daemon, &reason, STATUS_ENGINE);
     }
@@ -177,9 +185,17 @@ fn supervise(
     }
 }
 
-fn start_log(options: &Options, service: &ServiceSettings) -> Result<Log, String> {
+fn level_of_environment() -> Result<Option<LogLevel>, String> {
+    let set = environment("FLB_LOG_LEVEL").filter(|text| !text.is_empty());
+    set.map(|text| LogLevel::parse(&text)).transpose()
+}
+
+fn start_log(
+    options: &Options,
+    service: &ServiceSettings,
+    environment: Option<LogLevel>,
+) -> Result<Log, String> {
     // The environment wins over the file and the file over the command line, as in Fluent Bit.
-    let environment = environment("FLB_LOG_LEVEL").and_then(|text| LogLevel::parse(&text).ok());
     let level = match environment.or(service.log_level) {
         Some(level) => supervisor::level_of(level),
         None => {
@@ -198,20 +214,25 @@ fn load_plugins(
     options: &Options,
     document: &Document,
     host: &PluginHost,
-) -> Result<Vec<Loaded>, String> {
-    let mut paths: Vec<PathBuf> = options.plugins.clone();
-    paths.extend(document.plugins.iter().map(|property| PathBuf::from(&property.value)));
+    problems: &mut Problems,
+) -> Vec<Loaded> {
+    let named = options.plugins.iter().map(|path| (path.clone(), None));
+    let listed = document.plugins.iter();
+    let listed = listed.map(|property| (PathBuf::from(&property.value), Some(property.value_span)));
     let mut seen = Vec::new();
     let mut loaded = Vec::new();
-    for path in paths {
+    for (path, span) in named.chain(listed) {
         let identity = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
         if seen.contains(&identity) {
             continue;
         }
         seen.push(identity);
-        loaded.push(host.load(&path)?);
+        match host.load(&path) {
+            Ok(plugin) => loaded.push(plugin),
+            Err(reason) => problems.push(Problem::error(span, reason)),
+        }
     }
-    Ok(loaded)
+    loaded
 }
 
 fn compile(
@@ -220,21 +241,48 @@ fn compile(
     service: ServiceSettings,
     loaded: &[Loaded],
     problems: &mut Problems,
-) -> Result<Pipeline, String> {
+) -> Option<Pipeline> {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let shard_count = match service.shards {
         ShardCount::Auto => available,
         ShardCount::Fixed(count) => count,
     };
     let mem_limit_bytes = service.mem_limit.map_or_else(half_of_memory, |size| size.0);
-    let surroundings = Surroundings { loaded, shard_count, mem_limit_bytes };
+    let surroundings = Surroundings { loaded, unloaded_count: 0, shard_count, mem_limit_bytes };
     let pipeline = build::build(document, service, &surroundings, problems);
     if options.is_strict {
         problems.make_strict();
     }
-    match pipeline {
-        Some(pipeline) if !problems.has_errors() => Ok(pipeline),
-        _ => Err(problems.render(&document.sources)),
+    pipeline.filter(|_| !problems.has_errors())
+}
+
+/// Finds the problems of inputs and outputs when the service has some already: all are shown at once.
+fn check_instances(options: &Options, document: &Document, problems: &mut Problems) {
+    let defaults = Document::empty().service;
+    let Some(service) = ServiceSettings::of(&defaults, &mut Problems::default()) else { return };
+    let unloaded_count = options.plugins.len() + document.plugins.len();
+    let surroundings =
+        Surroundings { loaded: &[], unloaded_count, shard_count: 1, mem_limit_bytes: u64::MAX };
+    build::build(document, service, &surroundings, problems);
+}
+
+fn log_warnings(log: &Log, document: &Document, problems: &Problems) {
+    let log = log.component("config");
+    for warning in problems.iter() {
+        let place = warning.span.map(|span| {
+            let (file, line, column) = document.sources.position(span);
+            format!(" ({file}:{line}:{column})")
+        });
+        log.warn(format_args!("{}{}", warning.message, place.unwrap_or_default()));
+    }
+}
+
+/// Fluent Bit notices some problems only when it initialises plugins, and ends with another status then.
+fn status_of(problems: &Problems, is_dry_run: bool) -> i32 {
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+    match errors.map(|problem| problem.stage).any(|stage| stage == Stage::Load) || is_dry_run {
+        true => STATUS_CONFIG,
+        false => STATUS_ENGINE,
     }
 }
 
@@ -250,9 +298,12 @@ fn half_of_memory() -> u64 {
     smaller.unwrap_or(1 << 30) / 2
 }
 
-/// Paths are made absolute before a daemon changes its directory.
-fn make_absolute(document: &mut Document, options: &mut Options) {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+/// A plugin named without a slash is the file here; the loader would look for it in the system's folders.
+fn prefer_files_here(document: &mut Document, options: &mut Options) {
+    let absolute = |path: &Path| match path.exists() {
+        true => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+        false => path.to_owned(),
+    };
     for path in &mut options.plugins {
         *path = absolute(path);
     }
@@ -271,17 +322,18 @@ fn environment(name: &str) -> Option<String> {
     }
 }
 
-fn refuse(document: &Document, problems: &Problems) -> ExitCode {
-    say(&problems.render(&document.sources));
-    say("error: the configuration contains errors, nothing was started\n");
-    ExitCode::from(STATUS_CONFIG as u8)
+fn refusal(document: &Document, problems: &Problems) -> String {
+    let shown = problems.render(&document.sources);
+    format!("{shown}error: the configuration contains errors, nothing was started\n")
 }
 
 fn fail(daemon: Option<Daemon>, reason: &str, status: i32) -> i32 {
-    say(&match reason.starts_with("error") || reason.starts_with("warning") {
-        true => format!("{reason}error: the configuration contains errors, nothing was started\n"),
-        false => format!("error: {reason}\n"),
-    });
+    say(&format!("error: {reason}\n"));
+    end(daemon, status)
+}
+
+/// Tells the parent of a daemon how it went.
+fn end(daemon: Option<Daemon>, status: i32) -> i32 {
     if let Some(daemon) = daemon {
         daemon.report(status);
     }

@@ -516,9 +516,9 @@ fn wait_for_order(
 fn log_grace(grace: Grace, log: &Log) {
     match grace {
         Grace::Seconds(seconds) => {
-            log.info(format_args!("service will shutdown in max {seconds} seconds"));
+            log.warn(format_args!("service will shutdown in max {seconds} seconds"));
         }
-        Grace::Unlimited => log.info("service will shutdown when all remaining tasks are flushed"),
+        Grace::Unlimited => log.warn("service will shutdown when all remaining tasks are flushed"),
     }
 }
 

@@ -6,7 +6,7 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,15 @@ impl Dataplane {
         let mut command = Command::new(PROGRAM);
         command.env_remove("FLB_LOG_LEVEL").env("TZ", "UTC");
         Dataplane { command, stdin: Stdio::null(), stdout: None, folder: folder() }
+    }
+
+    /// Without arguments, started by another program: that, its arguments, and then this one.
+    pub fn started_by(launcher: &Path, arguments: &[&str]) -> Dataplane {
+        let mut dataplane = Dataplane::new();
+        let mut command = Command::new(launcher);
+        command.env_remove("FLB_LOG_LEVEL").env("TZ", "UTC").args(arguments).arg(PROGRAM);
+        dataplane.command = command;
+        dataplane
     }
 
     /// With a configuration, written to `test.conf`, or `test.yaml` if it begins as YAML does.
@@ -203,6 +212,23 @@ impl Run {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of KiB")
     }
 
+    /// Waits until its shards run or it has ended.
+    pub fn started_or_ended(mut self) -> Fate {
+        let begin = Instant::now();
+        loop {
+            // Asked first: a process that has ended has said everything.
+            let has_ended = !self.is_running();
+            if has_ended {
+                return Fate::Ended(self.wait());
+            }
+            if self.log().contains("shards started") {
+                return Fate::Runs(self);
+            }
+            assert!(begin.elapsed() < DEADLINE, "neither runs nor ends:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// SIGTERM, and the end.
     pub fn stop(self) -> Ended {
         self.signal("TERM");
@@ -233,6 +259,14 @@ impl Drop for Run {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What becomes of a start.
+pub enum Fate {
+    /// Its shards run.
+    Runs(Run),
+    /// It has ended.
+    Ended(Ended),
 }
 
 /// A process that has ended.
@@ -356,6 +390,12 @@ impl Captured {
         }
         std::mem::take(&mut self.shared.state.lock().expect("no reader panics").0)
     }
+}
+
+/// Says that a test is left out, past the harness that keeps what tests print.
+pub fn say_skipped(what: &str) {
+    // Nobody to tell is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "skipped: {what}");
 }
 
 /// Waits until a condition of the outside world holds.

@@ -19,6 +19,18 @@ pub fn c_plugin(name: &str) -> PathBuf {
     built
 }
 
+/// Builds `tests/clients/<name>.c` with the C compiler and returns the program.
+pub fn c_program(name: &str) -> PathBuf {
+    let source = tests_path(&format!("clients/{name}.c"));
+    let built = build_folder("c").join(name);
+    once(&built, &[&source], |target| {
+        let mut command = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
+        command.args(["-O1", "-Wall", "-Werror", "-o"]).arg(target).arg(&source);
+        command
+    });
+    built
+}
+
 /// Runs a build unless its result is newer than its sources. Test programs run side by side, so a lock file
 /// lets one build and the others wait.
 pub fn once(built: &Path, sources: &[&Path], build: impl FnOnce(&Path) -> Command) {

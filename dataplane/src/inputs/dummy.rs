@@ -47,6 +47,8 @@ config::config_map! {
         "fixed_timestamp" => fixed_timestamp: bool, default "off";
         /// Makes the first records before anything is asked for; ticks begin at once here anyway.
         "flush_on_startup" => flush_on_startup: bool, default "off";
+        /// Hangs at the exit, for tests of Fluent Bit.
+        "test_hang_on_exit" => later "false";
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use config::{Document, KeySpec, Problem, Problems, Section, ServiceSettings, Settings, nearest};
+use config::{
+    Document, KeySpec, Problem, Problems, Property, Section, ServiceSettings, Settings, Stage,
+    nearest,
+};
 
 use crate::codec::json_text::{JsonOptions, Nan, Unicode};
 use crate::flush::watermark::Meter;
@@ -11,6 +14,7 @@ use crate::lane::host::Loaded;
 use crate::outputs::OUTPUTS;
 use crate::pipeline::keys::{ForeignKeys, FormatChoice, InputKeys, OutputKeys};
 use crate::pipeline::{ForeignOutput, InputInstance, OutputInstance, OutputKind, Pipeline};
+use crate::pipeline::{later_plugins, shared_keys};
 use crate::plugin::descriptor::BuildContext;
 use crate::plugin::input::InputTag;
 use crate::route::pattern::TagPattern;
@@ -20,6 +24,9 @@ use crate::route::table::RouteTable;
 pub struct Surroundings<'a> {
     /// Loaded plugins.
     pub loaded: &'a [Loaded],
+    /// Plugins that are named and not loaded, because the start has failed already: an output that nobody
+    /// knows may be one of them.
+    pub unloaded_count: usize,
     /// Shards that will run.
     pub shard_count: usize,
     /// Limit of inputs without one of their own, in bytes.
@@ -75,23 +82,35 @@ impl Builder<'_> {
         for section in &document.filters {
             let name = section.plugin_name();
             let shown = name.map_or("filter", |name| name.value.as_str());
-            let span = name.map_or(section.span, |name| name.value_span);
             if section.get("match").is_none() && section.get("match_regex").is_none() {
+                let count = self.problems.len();
                 let message = format!("filter `{shown}` has no `match`");
                 self.problems
                     .push(Problem::error(section.span, message).with_help("add `match *`"));
+                self.problems.stage_after(count, Stage::Start);
+                continue;
             }
-            let message = format!("filters are not supported yet: `{shown}`");
-            self.problems.push(Problem::error(span, message));
+            match name {
+                Some(name) => self.unknown_plugin("filter", name, std::iter::empty()),
+                None => {
+                    let message = "section `filter` is missing the `name` property";
+                    self.problems.push(Problem::error(section.span, message));
+                }
+            }
         }
         for section in &document.customs {
             self.problems
                 .push(Problem::error(section.span, "custom plugins are not supported yet"));
         }
         for section in document.inputs.iter().chain(&document.outputs) {
-            for (block, span) in &section.blocks {
-                let message = format!("`{block}` is not supported yet: remove it");
-                self.problems.push(Problem::error(*span, message));
+            for block in &section.blocks {
+                let message = match block.name.as_str() {
+                    "processors" | "routes" | "telemetry" | "condition" => {
+                        format!("`{}` is not supported yet: remove it", block.name)
+                    }
+                    other => format!("`{other}` must be one value or a list of values"),
+                };
+                self.problems.push(Problem::error(block.span, message));
             }
         }
     }
@@ -117,11 +136,16 @@ impl Builder<'_> {
             self.unknown_plugin("input", name, INPUTS.iter().map(|plugin| plugin.name));
             return None;
         };
-        let keys = read_engine_keys::<InputKeys>(section, plugin.keys, &[], self.problems)?;
+        let keys = read_engine_keys::<InputKeys>(section, plugin.keys, self.problems);
+        shared_keys::check_input(section, plugin.keys, self.problems);
         let instance = format!("{}.{index}", plugin.name);
-        let engine_keys = [InputKeys::KEYS];
+        let [place, listener, tls, idle] = shared_keys::OF_INPUTS;
+        let engine_keys = [InputKeys::KEYS, place, listener, tls, idle];
         let context = self.context(&instance, &engine_keys);
-        let definition = (plugin.build)(section, &context, self.problems)?;
+        let count = self.problems.len();
+        let definition = (plugin.build)(section, &context, self.problems);
+        self.problems.stage_after(count, Stage::Start);
+        let (keys, definition) = (keys?, definition?);
         let tag = InputTag {
             text: keys.tag.as_deref().or(definition.default_tag()).unwrap_or(&instance).into(),
             configured: keys.tag.is_some(),
@@ -153,18 +177,23 @@ impl Builder<'_> {
                     );
                     self.problems.push(Problem::warning(name.value_span, message));
                 }
-                let keys = read_foreign_engine_keys(section, self.problems)?;
-                (self.foreign(section, foreign)?, foreign.name.to_ascii_lowercase(), keys)
+                let keys = read_engine_keys::<OutputKeys>(section, &[], self.problems);
+                let kind = self.foreign(section, foreign);
+                (kind?, foreign.name.to_ascii_lowercase(), keys?)
             }
             (None, Some(plugin)) => {
-                let keys =
-                    read_engine_keys::<OutputKeys>(section, plugin.keys, &[], self.problems)?;
+                let keys = read_engine_keys::<OutputKeys>(section, plugin.keys, self.problems);
+                shared_keys::check_output(section, plugin.keys, self.problems);
                 let instance = format!("{}.{index}", plugin.name);
-                let engine_keys = [OutputKeys::KEYS];
+                let [place, connector, tls] = shared_keys::OF_OUTPUTS;
+                let engine_keys = [OutputKeys::KEYS, place, connector, tls];
                 let context = self.context(&instance, &engine_keys);
-                let definition = (plugin.build)(section, &context, self.problems)?;
-                (OutputKind::BuiltIn(definition), plugin.name.to_owned(), keys)
+                let count = self.problems.len();
+                let definition = (plugin.build)(section, &context, self.problems);
+                self.problems.stage_after(count, Stage::Start);
+                (OutputKind::BuiltIn(definition?), plugin.name.to_owned(), keys?)
             }
+            (None, None) if self.surroundings.unloaded_count > 0 => return None,
             (None, None) => {
                 let names = OUTPUTS.iter().map(|plugin| plugin.name);
                 let all = names.chain(loaded.iter().map(|loaded| loaded.name.as_str()));
@@ -186,11 +215,11 @@ impl Builder<'_> {
 
     fn foreign(&mut self, section: &Section, loaded: &Loaded) -> Option<OutputKind> {
         let mut known = section.clone();
-        known.properties.retain(|property| is_key_of(ForeignKeys::KEYS, &property.key));
+        known.properties.retain(|property| is_key_of(ForeignKeys::KEYS, property));
         let keys = ForeignKeys::read(&known, &[], self.problems)?;
         for property in &section.properties {
-            let is_ours = is_key_of(OutputKeys::KEYS, &property.key)
-                || is_key_of(ForeignKeys::KEYS, &property.key);
+            let is_ours =
+                is_key_of(OutputKeys::KEYS, property) || is_key_of(ForeignKeys::KEYS, property);
             if ffi::property::is_reserved(&property.key) && !is_ours {
                 let message = format!("plugin `{}` will never see `{}`", loaded.name, property.key);
                 let help =
@@ -212,16 +241,17 @@ impl Builder<'_> {
         keys: &OutputKeys,
         is_pair: bool,
     ) -> Option<TagPattern> {
-        match (&keys.match_glob, &keys.match_regex) {
-            (None, Some(regex)) => match TagPattern::regex(&format!("^(?:{regex})")) {
-                Ok(pattern) => Some(pattern),
-                Err(message) => {
-                    let span = section.get("match_regex").map(|property| property.value_span);
-                    self.problems.push(Problem::error(span, message));
-                    None
-                }
-            },
-            (Some(glob), _) => Some(TagPattern::glob(glob)),
+        let regex = match keys.match_regex.as_deref().map(TagPattern::regex).transpose() {
+            Ok(regex) => regex,
+            Err(message) => {
+                let span = section.get("match_regex").map(|property| property.value_span);
+                self.problems.push(Problem::error(span, format!("`match_regex`: {message}")));
+                return None;
+            }
+        };
+        match (keys.match_glob.as_deref().map(TagPattern::glob), regex) {
+            (Some(glob), Some(regex)) => Some(TagPattern::Either(Box::new([regex, glob]))),
+            (Some(pattern), None) | (None, Some(pattern)) => Some(pattern),
             // Fluent Bit's rule for one input and one output, by what the user wrote.
             (None, None) if is_pair => Some(TagPattern::Any),
             (None, None) => {
@@ -252,51 +282,62 @@ impl Builder<'_> {
         name: &config::Property,
         known: impl Iterator<Item = &'n str> + Clone,
     ) {
+        let theirs = later_plugins::of(kind);
+        if theirs.iter().any(|other| other.eq_ignore_ascii_case(&name.value)) {
+            let message = format!("{kind} plugin `{}` is not supported yet", name.value);
+            let problem = Problem::error(name.value_span, message);
+            self.problems.push(match kind {
+                "output" => problem.with_help("a plugin of that name can be loaded with `-e`"),
+                _ => problem,
+            });
+            return;
+        }
         let message = format!("unknown {kind} plugin `{}`", name.value);
-        let help = match nearest(&name.value, known.clone()) {
+        let names: Vec<&str> = known.clone().collect();
+        let help = match nearest(&name.value, known.chain(theirs.iter().copied())) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => {
-                let names: Vec<&str> = known.collect();
+            None if kind == "output" => {
                 format!("these exist: {}; others are loaded with `-e`", names.join(", "))
             }
+            None if names.is_empty() => format!("there are no {kind} plugins yet"),
+            None => format!("these exist: {}", names.join(", ")),
         };
         self.problems.push(Problem::error(name.value_span, message).with_help(help));
     }
 }
 
-fn is_key_of(keys: &[KeySpec], key: &str) -> bool {
-    keys.iter().any(|spec| spec.name.eq_ignore_ascii_case(key))
+fn is_key_of(keys: &[KeySpec], property: &Property) -> bool {
+    keys.iter().any(|spec| property.is(spec.name))
 }
 
 /// Reads the engine's keys of a section; the plugin's are checked when the plugin reads them. Fluent Bit takes
 /// the last of repeated engine keys.
-fn read_engine_keys<K: Settings>(
+pub(super) fn read_engine_keys<K: Settings>(
     section: &Section,
     plugin_keys: &[KeySpec],
-    others: &[&[KeySpec]],
     problems: &mut Problems,
 ) -> Option<K> {
     let mut own = Section::new(section.name.clone(), section.span);
     for (index, property) in section.properties.iter().enumerate() {
-        let is_plugins = is_key_of(plugin_keys, &property.key);
-        if !is_key_of(K::KEYS, &property.key)
-            || (is_plugins && !property.key.eq_ignore_ascii_case("name"))
-        {
+        let Some(spec) = K::KEYS.iter().find(|spec| property.is(spec.name)) else { continue };
+        if is_key_of(plugin_keys, property) && spec.name != "name" {
+            continue;
+        }
+        let mut earlier = section.properties[..index].iter();
+        if spec.name == "name" && earlier.any(|other| other.is("name")) {
+            let message = "`name` is set already: the first one counts";
+            problems.push(Problem::warning(property.key_span, message));
             continue;
         }
         let mut later = section.properties[index + 1..].iter();
-        if later.any(|other| other.key.eq_ignore_ascii_case(&property.key)) {
+        if spec.name != "name" && later.any(|other| other.is(spec.name)) {
             let message = format!("`{}` is set again below: the last one counts", property.key);
             problems.push(Problem::warning(property.key_span, message));
             continue;
         }
         own.properties.push(property.clone());
     }
-    K::read(&own, others, problems)
-}
-
-fn read_foreign_engine_keys(section: &Section, problems: &mut Problems) -> Option<OutputKeys> {
-    read_engine_keys::<OutputKeys>(section, &[], &[], problems)
+    K::read(&own, &[], problems)
 }
 
 /// Says which inputs no output takes and which outputs no input can reach, where tags are known.

@@ -35,6 +35,26 @@ impl Value for RetryLimit {
     }
 }
 
+/// `storage.total_limit_size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskLimit {
+    /// `off`, `false`, `no` or `0`.
+    Unlimited,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+impl Value for DiskLimit {
+    const TYPE: &'static str = "size or off";
+    fn parse(text: &str) -> Result<Self, String> {
+        match (bool::parse(text), Size::parse(text)) {
+            (Ok(false), _) | (_, Ok(Size(0))) => Ok(DiskLimit::Unlimited),
+            (_, Ok(Size(bytes))) => Ok(DiskLimit::Bytes(bytes)),
+            (_, Err(message)) => Err(message),
+        }
+    }
+}
+
 /// `go.event_format` of a loaded plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormatChoice {
@@ -75,26 +95,10 @@ config::config_map! {
         "routable" => later "true";
         /// Where its events are buffered.
         "storage.type" => later "memory";
-        /// Pauses at a number of chunks.
-        "storage.pause_on_chunks_overlimit" => later "off";
         /// Inputs always run beside the outputs, on their shard: nothing to switch.
-        "threaded" => threaded: bool, optional;
-        /// Ring of a threaded input.
-        "thread.ring_buffer.capacity" => later "1024";
-        /// Ring of a threaded input.
-        "thread.ring_buffer.window" => later "5";
-        /// Rate measuring.
-        "rate_window" => later "1s";
+        "threaded" => threaded: bool, default "off";
         /// Rate limiting.
         "rate_gate" => later "off";
-        /// Rate limiting.
-        "rate_gate.max_bytes" => later "0";
-        /// Rate limiting.
-        "rate_gate.max_records" => later "0";
-        /// Rate limiting.
-        "rate_gate.backpressure" => later "on";
-        /// Rate limiting.
-        "rate_gate.resume_ratio" => later "0.80";
     }
 }
 
@@ -117,8 +121,8 @@ config::config_map! {
         "retry_limit" => retry_limit: RetryLimit, default "1";
         /// Flushes that may run at once: a number, or `auto` for one a shard.
         "workers" => workers: Workers, optional;
-        /// Size of its backlog on disk.
-        "storage.total_limit_size" => later "off";
+        /// Size of its backlog on disk; has no effect without storage on disk.
+        "storage.total_limit_size" => storage_total_limit: DiskLimit, default "off";
     }
 }
 

@@ -1,10 +1,13 @@
 //! The compiled configuration: everything that can fail has been checked, with its place in the text.
 //!
-//! Reading order: this file (what a pipeline is), [`keys`] (what the engine reads in instance sections),
+//! Reading order: this file (what a pipeline is), [`address`] (addresses in names of plugins), [`keys`] (what the engine reads in instance sections), [`shared_keys`] (what any section may say besides),
 //! [`build`] (from a `Document`).
 
+pub mod address;
 pub mod build;
 pub mod keys;
+pub mod later_plugins;
+pub mod shared_keys;
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
-use rustix::process::{setsid, umask};
+use rustix::process::setsid;
 
 /// The child's side: says once how the start went.
 #[derive(Debug)]
@@ -38,16 +38,15 @@ pub fn detach() -> Result<Daemon, String> {
     }
     drop(read);
     setsid().map_err(|error| error.to_string())?;
-    umask(rustix::fs::Mode::empty());
     Ok(Daemon { pipe: write })
 }
 
 impl Daemon {
-    /// Says how the start went; on success leaves the terminal and the directory.
+    /// Says how the start went; on success leaves the terminal. The directory stays: every relative path of the
+    /// configuration is meant from there, those of foreign plugins among them, which nobody could rewrite.
     pub fn report(&self, status: i32) {
         if status == 0 {
-            // A directory that cannot be left and descriptors that cannot be replaced do no harm.
-            let _ = rustix::process::chdir("/");
+            // Descriptors that cannot be replaced do no harm.
             if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
                 let _ = rustix::stdio::dup2_stdin(&null);
                 let _ = rustix::stdio::dup2_stdout(&null);

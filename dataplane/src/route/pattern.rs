@@ -11,8 +11,10 @@ pub enum TagPattern {
     Exact(Vec<u8>),
     /// The literals between stars; each star matches any run of bytes, dots included.
     Glob(Vec<Vec<u8>>),
-    /// `match_regex`, searched anywhere in the tag.
+    /// `match_regex`, from the start of the tag.
     Regex(Regex),
+    /// Both were given: either will do.
+    Either(Box<[TagPattern; 2]>),
     /// Neither `match` nor `match_regex` was given.
     Nothing,
 }
@@ -29,12 +31,14 @@ impl TagPattern {
         TagPattern::Glob(text.split('*').map(|part| part.as_bytes().to_vec()).collect())
     }
 
-    /// Compiles a `match_regex` value.
+    /// Compiles a `match_regex` value: the expression, or `/expression/` with Ruby's flags `i`, `m` and `x`. It
+    /// must match at the start of the tag, and may end before the tag does, as in Fluent Bit.
     ///
     /// # Errors
     /// What is wrong with the expression.
     pub fn regex(text: &str) -> Result<TagPattern, String> {
-        match Regex::new(text) {
+        let (expression, flags) = ruby_literal(text).unwrap_or((text, String::new()));
+        match Regex::new(&format!("\\A(?{flags}:{expression})")) {
             Ok(regex) => Ok(TagPattern::Regex(regex)),
             Err(error) => Err(format!("`{text}` is no regular expression: {error}")),
         }
@@ -46,10 +50,26 @@ impl TagPattern {
             TagPattern::Any => true,
             TagPattern::Exact(text) => text == tag,
             TagPattern::Glob(parts) => glob_matches(parts, tag),
-            TagPattern::Regex(regex) => regex.is_match(tag),
+            // A match of nothing counts as none.
+            TagPattern::Regex(regex) => regex.find(tag).is_some_and(|found| !found.is_empty()),
+            TagPattern::Either(both) => both.iter().any(|pattern| pattern.matches(tag)),
             TagPattern::Nothing => false,
         }
     }
+}
+
+/// `/expression/imx` as the expression and the flags that mean the same here.
+fn ruby_literal(text: &str) -> Option<(&str, String)> {
+    let (expression, flags) = text.strip_prefix('/')?.rsplit_once('/')?;
+    let flags: Option<String> = flags
+        .chars()
+        .map(|flag| match flag {
+            'i' | 'x' => Some(flag),
+            'm' => Some('s'),
+            _ => None,
+        })
+        .collect();
+    Some((expression, flags?))
 }
 
 /// The first part is anchored at the start and the last at the end; those between are found leftmost,
@@ -95,6 +115,27 @@ mod tests {
         }
         assert!(TagPattern::regex("^(app|db)\\.").unwrap().matches(b"db.one"));
         assert!(TagPattern::regex("(").is_err());
+    }
+
+    #[test]
+    fn a_regex_matches_from_the_start_of_the_tag() {
+        let table = [
+            ("kube", "kube.var.log", true),
+            ("var", "kube.var.log", false),
+            (".*var", "kube.var.log", true),
+            ("a|kube", "kube.x", true),
+            ("/KUBE\\./i", "kube.x", true),
+            ("/KUBE\\./", "kube.x", false),
+            ("x*", "kube", false),
+            ("", "kube", false),
+        ];
+        for (regex, tag, expected) in table {
+            let pattern = TagPattern::regex(regex).unwrap();
+            assert_eq!(pattern.matches(tag.as_bytes()), expected, "{regex} {tag}");
+        }
+        let both = [TagPattern::regex("a").unwrap(), TagPattern::glob("b.*")];
+        let both = TagPattern::Either(Box::new(both));
+        assert!(both.matches(b"abc") && both.matches(b"b.c") && !both.matches(b"c"));
     }
 
     fn naive(pattern: &[u8], tag: &[u8]) -> bool {
