@@ -288,16 +288,11 @@ impl Engine {
                     });
                 }
                 Lane::Sink(sink) => {
-                    let Some(task) = self.shard.borrow_mut().next_task(output) else { return };
+                    let Some(mut task) = self.shard.borrow_mut().next_task(output) else { return };
                     let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
                     buffer.clear();
-                    match sink.format(&task.chunk, &mut buffer) {
-                        FlushStatus::Ok => {
-                            let back = &self.shards[self.index];
-                            self.owners.write(sink.owner(), task, buffer, back);
-                        }
-                        failed => self.finish(task, failed),
-                    }
+                    task.unformatted = sink.format(&task.chunk, &mut buffer);
+                    self.owners.write(sink.owner(), task, buffer, &self.shards[self.index]);
                 }
                 Lane::Thread { group, flush } => {
                     let thread = self.groups.borrow_mut()[*group].reserve();
@@ -320,9 +315,15 @@ impl Engine {
         let input_name = &self.inputs[usize::from(input.0)].name;
         let name = &self.outputs[usize::from(output.0)].name;
         let shard = self.index;
+        if let Finished::Delivered { number, unformatted: count @ 1.., .. } = finished {
+            self.log.warn(format_args!(
+                "chunk '{shard}-{number}': {count} records dropped, which the format of the output cannot say: \
+                 input={input_name} > output={name}"
+            ));
+        }
         match finished {
             Finished::Delivered { attempts: 0, .. } => {}
-            Finished::Delivered { number, attempts } => self.log.info(format_args!(
+            Finished::Delivered { number, attempts, .. } => self.log.info(format_args!(
                 "flush chunk '{shard}-{number}' succeeded at retry {attempts}: task_id={number}, \
                  input={input_name} > output={name} (out_id={})",
                 output.0
