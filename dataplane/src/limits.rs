@@ -39,6 +39,9 @@ pub const CONNECTIONS_MAX: usize = 65_536;
 pub const IDLE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Chunks formatted ahead for one sink by one shard.
 pub const SINK_JOBS_MAX: usize = 2;
+/// Chunks formatted ahead by one shard for all sinks of one owner: with 200 sinks, or a terminal that does not
+/// read, two for each would be gigabytes that no memory limit counts.
+pub const OWNER_JOBS_MAX: usize = 6;
 /// Files that all `file` outputs keep open between chunks: with 10,000 tags more would exhaust the descriptors.
 pub const OUTPUT_FILES_MAX: usize = 256;
 /// Lines of empty units that `flowcounter` prints before it leaps: a record may bear any time.
