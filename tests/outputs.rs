@@ -440,3 +440,37 @@ fn what_file_cannot_do_is_said_before_the_start() {
     assert_eq!(ended.code(), 0, "{}", ended.log);
     assert!(ended.log.contains("none of tab, space and comma"), "{}", ended.log);
 }
+
+#[test]
+fn many_outputs_of_a_blocked_pipe_hold_little_memory_and_lose_nothing() {
+    const OUTPUTS: usize = 20;
+    const LINES: usize = 60_000;
+    let mut config = String::from(
+        "[SERVICE]\n    flush 0.05\n[INPUT]\n    name tcp\n    listen 127.0.0.1\n    port 0\n    mem_buf_limit 4M\n\
+         [OUTPUT]\n    name null\n    match *\n",
+    );
+    for _ in 0..OUTPUTS {
+        config += "[OUTPUT]\n    name stdout\n    match *\n    format json_lines\n    json_date_key off\n";
+    }
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let mut run =
+        Dataplane::with_config(&config).args(["--shards", "1"]).stdout_to(writer).started();
+    let idle = run.resident_bytes();
+    let peer = TcpStream::connect(run.address("tcp.0")).expect("it listens");
+    let sender = std::thread::spawn(move || send_all(peer, &numbered_lines(0, LINES)));
+    run.wait_for_log("paused (mem buf overlimit)");
+    let held = run.resident_bytes_max() - idle;
+    assert!(held < 40_000_000, "{held} bytes for a buffer of 4 MB");
+    assert!(run.is_running());
+    let reading = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        reader.read_to_end(&mut text).expect("the pipe is read to its end");
+        text
+    });
+    sender.join().expect("all is taken");
+    let law = run.stop().law();
+    assert_eq!((law.delivered, law.dropped), (LINES as u64, 0), "{}", law.line);
+    let text = reading.join().expect("no reader panics");
+    let lines = text.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(lines, OUTPUTS * LINES);
+}

@@ -212,27 +212,36 @@ pub fn put_float(number: f64, nan: Nan, out: &mut Vec<u8>) {
     put_general(number, 16, out);
 }
 
-/// C's `%.{digits}g`.
+/// C's `%.{digits}g`, written in place.
 fn put_general(number: f64, digits: usize, out: &mut Vec<u8>) {
-    let scientific = format!("{number:.*e}", digits - 1);
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let start = out.len();
     // Writing to a Vec cannot fail.
+    let _ = write!(out, "{number:.*e}", digits - 1);
+    let mark = out[start..].iter().rposition(|byte| *byte == b'e').unwrap_or(out.len() - start);
+    let mark = start + mark;
+    let exponent = std::str::from_utf8(&out[mark..]).ok();
+    let exponent = exponent.and_then(|text| text.strip_prefix('e')?.parse::<i32>().ok());
+    let exponent = exponent.unwrap_or(0);
     if exponent < -4 || exponent >= digits as i32 {
-        let mantissa = trim_zeros(mantissa);
+        out.truncate(mark);
+        trim_zeros(start, out);
         let sign = if exponent < 0 { '-' } else { '+' };
-        let _ = write!(out, "{mantissa}e{sign}{:02}", exponent.abs());
+        let _ = write!(out, "e{sign}{:02}", exponent.abs());
         return;
     }
     let decimals = (digits as i32 - 1 - exponent).max(0) as usize;
-    out.extend_from_slice(trim_zeros(&format!("{number:.decimals$}")).as_bytes());
+    out.truncate(start);
+    let _ = write!(out, "{number:.decimals$}");
+    trim_zeros(start, out);
 }
 
-fn trim_zeros(text: &str) -> &str {
-    if !text.contains('.') {
-        return text;
+/// Takes the zeros off the end of a fraction, and its point when nothing is left of it.
+fn trim_zeros(start: usize, out: &mut Vec<u8>) {
+    if out[start..].contains(&b'.') {
+        let zeros = out.iter().rev().take_while(|byte| **byte == b'0').count();
+        out.truncate(out.len() - zeros);
+        out.pop_if(|byte| *byte == b'.');
     }
-    text.trim_end_matches('0').trim_end_matches('.')
 }
 
 /// Appends a string in quotes.

@@ -8,6 +8,7 @@ mod flowcounter;
 pub mod json_keys;
 mod null;
 mod stdout;
+mod whole;
 
 /// Every built-in output, sorted by name.
 pub static OUTPUTS: &[&OutputPlugin] =

@@ -1,6 +1,6 @@
 //! `stdout`: prints records. Every shard formats, one thread writes whole buffers, so no line is torn.
 
-use std::io::{self, Write};
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use config::{Problems, Section, Settings};
@@ -14,6 +14,7 @@ use crate::codec::records::{Group, JsonLayout, RecordJson, Records};
 use crate::event::reader::Event;
 use crate::log::Log;
 use crate::outputs::json_keys::{DateKey, record_json};
+use crate::outputs::whole::{Partial, write_whole};
 use crate::plugin::descriptor::{BuildContext, OutputPlugin, Placement};
 use crate::plugin::output::{
     FlushStatus, OutputDefinition, SinkBatch, SinkOutput, SinkOwner, SinkWriter,
@@ -149,27 +150,32 @@ fn put_line(
 /// Writes to descriptor 1 whole.
 pub(super) struct StdoutWriter {
     log: Log,
-    has_failed: bool,
+    is_gone: bool,
 }
 
 impl StdoutWriter {
-    /// A writer that complains to this log, once.
+    /// A writer that complains to this log.
     pub(super) fn new(log: Log) -> StdoutWriter {
-        StdoutWriter { log, has_failed: false }
+        StdoutWriter { log, is_gone: false }
     }
 
-    /// Writes all of it, or says that nobody reads any more.
+    /// Writes all of it. A reader that is gone never comes back; a full disk may have room again.
     pub(super) fn write_all(&mut self, bytes: &[u8]) -> FlushStatus {
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            Ok(()) => FlushStatus::Ok,
-            Err(error) => {
-                if !self.has_failed {
-                    self.log.error(format_args!("cannot write to standard output: {error}"));
-                }
-                self.has_failed = true;
-                FlushStatus::Error
-            }
+        let Err(Partial { error, left }) = write_whole(rustix::stdio::stdout(), bytes) else {
+            return FlushStatus::Ok;
+        };
+        let is_gone = error.kind() == ErrorKind::BrokenPipe;
+        if !(is_gone && self.is_gone) {
+            let note = match left {
+                0 => "",
+                _ => "; a part of the chunk is written, perhaps with half a line at its end",
+            };
+            self.log.error(format_args!("cannot write to standard output: {error}{note}"));
+        }
+        self.is_gone = is_gone;
+        match is_gone {
+            true => FlushStatus::Error,
+            false => FlushStatus::Retry,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +16,7 @@ use crate::log::Log;
 use crate::outputs::file::destination::Destination;
 use crate::outputs::file::format::HEADER_LENGTH_BYTES;
 use crate::outputs::file::rotation::Rotation;
+use crate::outputs::whole::{Partial, write_whole};
 use crate::plugin::output::{FlushStatus, SinkBatch, SinkWriter};
 
 /// What becomes of missing folders.
@@ -77,7 +78,7 @@ impl FileWriter {
             true => without_length(bytes, before.len() == 0),
             false => bytes,
         };
-        write_whole(&mut open.file, &before, bytes)?;
+        write_whole(&open.file, bytes).map_err(Failure::Write)?;
         self.kept.put(path, open);
         Ok(())
     }
@@ -97,11 +98,11 @@ impl SinkWriter for FileWriter {
                 self.log.error(format_args!("error opening: {path}: {error}"));
                 error
             }
-            Failure::Write { error, left: 0 } => {
+            Failure::Write(Partial { error, left: 0 }) => {
                 self.log.error(format_args!("error writing: {path}: {error}"));
                 error
             }
-            Failure::Write { error, left } => {
+            Failure::Write(Partial { error, left }) => {
                 self.log.error(format_args!(
                     "error writing: {path}: {error}; {left} bytes of the chunk are in the file, perhaps with half a \
                      line at their end, and will be there again when the flush is tried again"
@@ -125,12 +126,7 @@ enum Failure {
     /// The file was not to be had.
     Open(io::Error),
     /// It took only a part.
-    Write {
-        /// Why.
-        error: io::Error,
-        /// Bytes that could not be taken back.
-        left: usize,
-    },
+    Write(Partial),
 }
 
 /// As C's `a+` opens, and with less where reading is not allowed.
@@ -150,30 +146,6 @@ fn open_to_append(path: &Path, folders: Folders) -> io::Result<File> {
         }
         (opened, _) => opened,
     }
-}
-
-/// Writes all of the bytes, or takes back what was written, so that a second attempt doubles nothing.
-fn write_whole(file: &mut File, before: &Metadata, bytes: &[u8]) -> Result<(), Failure> {
-    let mut written = 0;
-    let error = loop {
-        match file.write(&bytes[written..]) {
-            Ok(0) => break io::Error::from(ErrorKind::WriteZero),
-            Ok(count) => written += count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => break error,
-        }
-        if written == bytes.len() {
-            return Ok(());
-        }
-    };
-    let grown = before.len() + written as u64;
-    // A pipe forgets nothing, and what another process has appended meanwhile must stay.
-    let can_take_back = || file.metadata().is_ok_and(|now| now.is_file() && now.len() == grown);
-    let left = match written == 0 || (can_take_back() && file.set_len(before.len()).is_ok()) {
-        true => 0,
-        false => written,
-    };
-    Err(Failure::Write { error, left })
 }
 
 /// The rows of a chunk that begins with the length of its header and the header, or all of it.
