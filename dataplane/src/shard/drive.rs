@@ -326,6 +326,7 @@ impl Engine {
         let is_room = jobs.count < OWNER_JOBS_MAX;
         match is_room {
             true => jobs.count += 1,
+            false if jobs.waiting.contains(&output) => {}
             false => jobs.waiting.push(output),
         }
         is_room

@@ -30,18 +30,19 @@ impl Rotation {
             return;
         }
         log.info(format_args!("rotated {} to {}", path.display(), aside.display()));
-        if self.is_compressed
-            && let Err(error) = compress(&aside)
-        {
-            log.warn(format_args!(
-                "keeping uncompressed rotated file {}: {error}",
-                aside.display()
-            ));
-        }
-        self.remove_oldest(path, log);
+        let newest = match self.is_compressed {
+            false => aside,
+            true => compress(&aside).unwrap_or_else(|error| {
+                let shown = aside.display();
+                log.warn(format_args!("keeping uncompressed rotated file {shown}: {error}"));
+                aside
+            }),
+        };
+        self.remove_oldest(path, &newest, log);
     }
 
-    fn remove_oldest(&self, path: &Path, log: &Log) {
+    /// `newest` is kept in any case: file systems give files of one moment the same time.
+    fn remove_oldest(&self, path: &Path, newest: &Path, log: &Log) {
         let mut aside = match list_aside(path) {
             Ok(aside) => aside,
             Err(error) => {
@@ -52,7 +53,9 @@ impl Rotation {
                 return;
             }
         };
-        aside.sort();
+        aside.sort_by(|(time, one), (other_time, other)| {
+            (one == newest, time, one).cmp(&(other == newest, other_time, other))
+        });
         let surplus = aside.len().saturating_sub(self.files_max);
         for (_, old) in &aside[..surplus] {
             match fs::remove_file(old) {
@@ -81,8 +84,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Replaces a file by its `.gz`.
-fn compress(path: &Path) -> io::Result<()> {
+/// Replaces a file by its `.gz`, whose path is returned.
+fn compress(path: &Path) -> io::Result<PathBuf> {
     let packed = with_suffix(path, ".gz");
     let pack = || {
         let mut encoder = GzEncoder::new(File::create(&packed)?, Compression::default());
@@ -90,7 +93,7 @@ fn compress(path: &Path) -> io::Result<()> {
         encoder.finish().map(drop)
     };
     match pack() {
-        Ok(()) => fs::remove_file(path),
+        Ok(()) => fs::remove_file(path).map(|()| packed),
         Err(error) => {
             // The uncompressed file is kept; half a compressed one is of no use.
             let _ = fs::remove_file(&packed);
