@@ -62,6 +62,7 @@ fn measure(question: &str, plugin: &str, properties: &[(&str, &str)], unit: &[u8
         instance: "bench",
         engine_keys: no_keys,
         shard_count: 1,
+        flush_interval: std::time::Duration::from_secs(1),
         json: Default::default(),
     };
     let plugin = INPUTS.iter().find(|input| input.name == plugin).unwrap();

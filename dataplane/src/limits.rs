@@ -11,6 +11,8 @@ pub const CHUNK_CLASSES: [usize; 5] =
     [1024, 8 * 1024, 64 * 1024, 512 * 1024, CHUNK_BYTES_FULL + CHUNK_SLACK];
 /// Writable bytes kept after the full mark, so that vector kernels may store whole registers.
 pub const CHUNK_SLACK: usize = 4096;
+/// Levels of maps and arrays that a text writer follows: a peer may send a million, a stack has an end.
+pub const NESTING_MAX: usize = 256;
 /// Largest buffer one event may ask for; inputs have smaller limits of their own.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Idle buffers of the largest class that a shard keeps: they stay in cache, the rest goes back to the system.
@@ -37,6 +39,13 @@ pub const CONNECTIONS_MAX: usize = 65_536;
 pub const IDLE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Chunks formatted ahead for one sink by one shard.
 pub const SINK_JOBS_MAX: usize = 2;
+/// Chunks formatted ahead by one shard for all sinks of one owner: with 200 sinks, or a terminal that does not
+/// read, two for each would be gigabytes that no memory limit counts.
+pub const OWNER_JOBS_MAX: usize = 6;
+/// Files that all `file` outputs keep open between chunks: with 10,000 tags more would exhaust the descriptors.
+pub const OUTPUT_FILES_MAX: usize = 256;
+/// Lines of empty units that `flowcounter` prints before it leaps: a record may bear any time.
+pub const FLOW_LINES_MAX: usize = 1024;
 
 const _: () = assert!(CHUNK_CLASSES[CHUNK_CLASSES.len() - 1] > CHUNK_BYTES_FULL);
 const _: () = assert!(CHUNK_ROOM_MIN < CHUNK_CLASSES[2]);

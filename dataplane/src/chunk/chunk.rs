@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crate::flush::watermark::Meter;
 use crate::tag::Tag;
@@ -23,6 +23,8 @@ pub struct Chunk {
     /// 0, or one more than the [`Lost`] of an output that gave it up. Only its own shard touches it; it
     /// is atomic because the chunk itself visits lane threads.
     lost: AtomicU8,
+    /// The most records that one of its outputs could not put into its format.
+    unformatted: AtomicU32,
 }
 
 /// Why an output did not deliver a chunk.
@@ -32,17 +34,20 @@ pub enum Lost {
     Refused,
     /// The retry limit was reached.
     RetriesExhausted,
+    /// Some of its records cannot be said in the format of the output.
+    Unformatted,
 }
 
 impl Lost {
     /// Every cause, in the order of its index.
-    pub const ALL: [Lost; 2] = [Lost::Refused, Lost::RetriesExhausted];
+    pub const ALL: [Lost; 3] = [Lost::Refused, Lost::RetriesExhausted, Lost::Unformatted];
 
     /// The words used in logs and metrics.
     pub fn label(self) -> &'static str {
         match self {
             Lost::Refused => "refused",
             Lost::RetriesExhausted => "retries exhausted",
+            Lost::Unformatted => "not formattable",
         }
     }
 }
@@ -56,7 +61,8 @@ impl Chunk {
         record_count: u32,
         meter: Arc<Meter>,
     ) -> Chunk {
-        Chunk { bytes, tag, input, record_count, meter, lost: AtomicU8::new(0) }
+        let (lost, unformatted) = (AtomicU8::new(0), AtomicU32::new(0));
+        Chunk { bytes, tag, input, record_count, meter, lost, unformatted }
     }
 
     /// The events, each `92 92 d7 00 ts8 metadata body`.
@@ -100,6 +106,16 @@ impl Chunk {
             0 => None,
             noted => Some(Lost::ALL[usize::from(noted) - 1]),
         }
+    }
+
+    /// Notes that one of its outputs wrote all but so many of its records.
+    pub fn mark_unformatted(&self, record_count: u32) {
+        self.unformatted.fetch_max(record_count.min(self.record_count), Ordering::Relaxed);
+    }
+
+    /// Records that at least one of its outputs could not write.
+    pub fn unformatted(&self) -> u32 {
+        self.unformatted.load(Ordering::Relaxed)
     }
 
     /// The buffer, for its pool.

@@ -2,7 +2,11 @@
 
 use std::io::Write;
 
+use hashbrown::HashSet;
+use smallvec::SmallVec;
+
 use crate::event::msgpack::{Head, map_entries, read_head, take_value};
+use crate::limits::NESTING_MAX;
 
 /// The service keys `json.*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,11 +41,28 @@ pub enum Nan {
     Null,
 }
 
+/// A value has more levels than a writer follows; what was appended of it is to be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooDeep;
+
 /// Appends a msgpack value as JSON. Of repeated keys the last is written. Nothing is appended for bytes that
 /// are no value.
-pub fn put_json(value: &[u8], options: JsonOptions, out: &mut Vec<u8>) {
+///
+/// # Errors
+/// [`TooDeep`].
+pub fn put_json(value: &[u8], options: JsonOptions, out: &mut Vec<u8>) -> Result<(), TooDeep> {
+    put_level(value, options, NESTING_MAX, out)
+}
+
+/// Appends a value that may have so many levels below it.
+fn put_level(
+    value: &[u8],
+    options: JsonOptions,
+    levels: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), TooDeep> {
     let mut rest = value;
-    let Some(head) = read_head(&mut rest) else { return };
+    let Some(head) = read_head(&mut rest) else { return Ok(()) };
     match head {
         Head::Nil => out.extend_from_slice(b"null"),
         Head::Bool(true) => out.extend_from_slice(b"true"),
@@ -59,68 +80,104 @@ pub fn put_json(value: &[u8], options: JsonOptions, out: &mut Vec<u8>) {
             out.push(b'"');
         }
         Head::Array(count) => {
+            let levels = levels.checked_sub(1).ok_or(TooDeep)?;
             out.push(b'[');
             for index in 0..count {
                 let Some(item) = take_value(&mut rest) else { break };
                 if index > 0 {
                     out.push(b',');
                 }
-                put_json(item, options, out);
+                put_level(item, options, levels, out)?;
             }
             out.push(b']');
         }
         Head::Map(_) => {
+            let levels = levels.checked_sub(1).ok_or(TooDeep)?;
             out.push(b'{');
-            put_entries(value, options, out);
+            for (index, entry) in Entries::of(value).iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                put_entry(*entry, options, levels, out)?;
+            }
             out.push(b'}');
         }
     }
+    Ok(())
 }
 
-/// Appends the entries of a map without its braces. Returns whether there were any.
-pub fn put_entries(map: &[u8], options: JsonOptions, out: &mut Vec<u8>) -> bool {
-    let mut is_first = true;
-    for (key, value) in map_entries(map) {
-        if is_repeated(key, value, map) {
-            continue;
+/// The entries of a map that are written: of repeated text keys only the last.
+pub struct Entries<'a> {
+    kept: SmallVec<[Entry<'a>; 16]>,
+}
+
+/// Key and value.
+type Entry<'a> = (&'a [u8], &'a [u8]);
+
+/// Entries from which on a set finds the repeated keys: a map may have a million.
+const SET_MIN: usize = 32;
+
+impl<'a> Entries<'a> {
+    /// Of a map; none of another value.
+    pub fn of(map: &'a [u8]) -> Entries<'a> {
+        let mut kept: SmallVec<[Entry<'a>; 16]> = map_entries(map).collect();
+        if kept.len() < SET_MIN {
+            for index in (0..kept.len().saturating_sub(1)).rev() {
+                let key = text_key(kept[index].0);
+                if key.is_some()
+                    && kept[index + 1..].iter().any(|(other, _)| text_key(other) == key)
+                {
+                    kept.remove(index);
+                }
+            }
+        } else {
+            let mut seen = HashSet::new();
+            kept.reverse();
+            kept.retain(|(key, _)| text_key(key).is_none_or(|key| seen.insert(key)));
+            kept.reverse();
         }
-        if !is_first {
-            out.push(b',');
-        }
-        is_first = false;
-        put_key(key, options, out);
-        out.push(b':');
-        put_json(value, options, out);
+        Entries { kept }
     }
-    !is_first
-}
 
-/// Whether the same key comes again behind this entry.
-fn is_repeated(key: &[u8], value: &[u8], map: &[u8]) -> bool {
-    // `value` lies inside `map`: what follows it are the later entries.
-    let after = value.as_ptr() as usize + value.len() - map.as_ptr() as usize;
-    let mut rest = &map[after..];
-    while let Some(other) = take_value(&mut rest) {
-        if other == key {
-            return true;
-        }
-        if take_value(&mut rest).is_none() {
-            break;
-        }
+    /// In their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry<'a>> {
+        self.kept.iter()
     }
-    false
+
+    /// Whether there is a text key of these bytes.
+    pub fn has(&self, key: &[u8]) -> bool {
+        self.kept.iter().any(|(other, _)| text_key(other) == Some(key))
+    }
 }
 
-fn put_key(key: &[u8], options: JsonOptions, out: &mut Vec<u8>) {
+fn text_key(key: &[u8]) -> Option<&[u8]> {
+    match read_head(&mut &key[..]) {
+        Some(Head::Str(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// Appends `"key":value`.
+///
+/// # Errors
+/// [`TooDeep`].
+pub fn put_entry(
+    (key, value): Entry<'_>,
+    options: JsonOptions,
+    levels: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), TooDeep> {
     match read_head(&mut &key[..]) {
         Some(Head::Str(text) | Head::Bin(text)) => put_string(text, options.unicode, out),
         // A key of another type is written as its text in quotes, to stay JSON.
         _ => {
             let mut text = Vec::new();
-            put_json(key, options, &mut text);
+            put_level(key, options, levels, &mut text)?;
             put_string(&text, options.unicode, out);
         }
     }
+    out.push(b':');
+    put_level(value, options, levels, out)
 }
 
 /// Appends an integer.
@@ -128,7 +185,9 @@ pub fn put_integer(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Whole numbers with one decimal (`3.0`), others with up to 16 significant digits as C's `%g` writes them.
+const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
+
+/// Whole numbers that fit 64 bits with one decimal (`3.0`), others with up to 16 significant digits as C's `%g` writes them.
 pub fn put_float(number: f64, nan: Nan, out: &mut Vec<u8>) {
     if number.is_nan() {
         let word: &[u8] = match (nan, number.is_sign_negative()) {
@@ -143,35 +202,46 @@ pub fn put_float(number: f64, nan: Nan, out: &mut Vec<u8>) {
         out.extend_from_slice(if number > 0.0 { b"inf" } else { b"-inf" });
         return;
     }
-    // Writing to a Vec cannot fail.
-    if number.trunc() == number {
+    // Fluent Bit compares with what becomes of the number in an integer of 64 bits.
+    let is_whole = number.trunc() == number && (-TWO_TO_63..TWO_TO_63).contains(&number);
+    if is_whole {
+        // Writing to a Vec cannot fail.
         let _ = write!(out, "{number:.1}");
         return;
     }
     put_general(number, 16, out);
 }
 
-/// C's `%.{digits}g`.
+/// C's `%.{digits}g`, written in place.
 fn put_general(number: f64, digits: usize, out: &mut Vec<u8>) {
-    let scientific = format!("{number:.*e}", digits - 1);
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let start = out.len();
     // Writing to a Vec cannot fail.
+    let _ = write!(out, "{number:.*e}", digits - 1);
+    let mark = out[start..].iter().rposition(|byte| *byte == b'e').unwrap_or(out.len() - start);
+    let mark = start + mark;
+    let exponent = std::str::from_utf8(&out[mark..]).ok();
+    let exponent = exponent.and_then(|text| text.strip_prefix('e')?.parse::<i32>().ok());
+    let exponent = exponent.unwrap_or(0);
     if exponent < -4 || exponent >= digits as i32 {
-        let mantissa = trim_zeros(mantissa);
+        out.truncate(mark);
+        trim_zeros(start, out);
         let sign = if exponent < 0 { '-' } else { '+' };
-        let _ = write!(out, "{mantissa}e{sign}{:02}", exponent.abs());
+        let _ = write!(out, "e{sign}{:02}", exponent.abs());
         return;
     }
     let decimals = (digits as i32 - 1 - exponent).max(0) as usize;
-    out.extend_from_slice(trim_zeros(&format!("{number:.decimals$}")).as_bytes());
+    out.truncate(start);
+    let _ = write!(out, "{number:.decimals$}");
+    trim_zeros(start, out);
 }
 
-fn trim_zeros(text: &str) -> &str {
-    if !text.contains('.') {
-        return text;
+/// Takes the zeros off the end of a fraction, and its point when nothing is left of it.
+fn trim_zeros(start: usize, out: &mut Vec<u8>) {
+    if out[start..].contains(&b'.') {
+        let zeros = out.iter().rev().take_while(|byte| **byte == b'0').count();
+        out.truncate(out.len() - zeros);
+        out.pop_if(|byte| *byte == b'.');
     }
-    text.trim_end_matches('0').trim_end_matches('.')
 }
 
 /// Appends a string in quotes.
@@ -274,7 +344,11 @@ mod tests {
             (0.1, "0.1"),
             (1.5, "1.5"),
             (1700000000.123_456_7, "1700000000.123457"),
-            (1e21, "1000000000000000000000.0"),
+            (1e21, "1e+21"),
+            (1e16, "10000000000000000.0"),
+            (-9_223_372_036_854_775_808.0, "-9223372036854775808.0"),
+            (9.3e18, "9.3e+18"),
+            (-0.0, "-0.0"),
             (1e-7, "1e-07"),
             (0.0001, "0.0001"),
             (-0.5, "-0.5"),
@@ -299,12 +373,38 @@ mod tests {
         assert_eq!(string(b"a\xffb", Unicode::Raw), "\"a\u{fffd}b\"".as_bytes());
     }
 
-    #[test]
-    fn the_last_of_repeated_keys_is_written() {
-        let bytes =
-            [0x84, 0xa1, b'a', 1, 0xa1, b'b', 0x92, 0xc0, 0xc3, 0xa1, b'a', 2, 5, 0xc4, 1, b'z'];
+    fn json(value: &[u8]) -> Result<String, TooDeep> {
         let mut out = Vec::new();
-        put_json(&bytes, JsonOptions::default(), &mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), r#"{"b":[null,true],"a":2,"5":"z"}"#);
+        put_json(value, JsonOptions::default(), &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn the_last_of_repeated_text_keys_is_written() {
+        let bytes = [
+            0x86, 0xa1, b'a', 1, 0xa1, b'b', 0x92, 0xc0, 0xc3, 0xd9, 1, b'a', 2, 5, 0xc4, 1, b'z',
+            5, 6, 0xc4, 1, b'a', 7,
+        ];
+        let expected = r#"{"b":[null,true],"a":2,"5":"z","5":6,"a":7}"#;
+        assert_eq!(json(&bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn repeated_keys_of_large_maps_are_found_too() {
+        let mut map = vec![0xde, 0, 100];
+        for index in 0..100u8 {
+            map.extend_from_slice(&[0xa1, b'a' + index % 4, index & 0x7f]);
+        }
+        assert_eq!(json(&map).unwrap(), r#"{"a":96,"b":97,"c":98,"d":99}"#);
+    }
+
+    #[test]
+    fn a_value_of_ten_thousand_levels_is_refused() {
+        let mut deep = vec![0x91; 10_000];
+        deep.push(1);
+        assert_eq!(json(&deep), Err(TooDeep));
+        let mut allowed = vec![0x91; NESTING_MAX];
+        allowed.push(1);
+        assert_eq!(json(&allowed).unwrap().len(), 2 * NESTING_MAX + 1);
     }
 }

@@ -34,7 +34,7 @@ pub struct LaneCounters {
     pub retries_failed: u64,
     /// Flushes the output refused for good.
     pub errors: u64,
-    /// Records lost to either.
+    /// Records lost to either, and those the output could not put into its format.
     pub dropped_records: u64,
 }
 
@@ -136,7 +136,7 @@ impl Scheduler {
         self.next_number += 1;
         let lane = &mut self.lanes[usize::from(output.0)];
         lane.held_bytes += chunk.bytes().len() as u64;
-        lane.queue.push_back(FlushTask { output, chunk, attempts: 0, number });
+        lane.queue.push_back(FlushTask { output, chunk, attempts: 0, number, unformatted: 0 });
         self.list(output);
     }
 
@@ -183,8 +183,10 @@ impl Scheduler {
         let bytes = task.chunk.bytes().len() as u64;
         match status {
             FlushStatus::Ok => {
+                let unformatted = u64::from(task.unformatted).min(records);
                 lane.held_bytes -= bytes;
-                lane.counters.delivered_records += records;
+                lane.counters.delivered_records += records - unformatted;
+                lane.counters.dropped_records += unformatted;
                 lane.counters.delivered_bytes += bytes;
                 Outcome::Delivered(task)
             }

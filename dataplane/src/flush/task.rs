@@ -16,6 +16,8 @@ pub struct FlushTask {
     pub attempts: u32,
     /// Number for the log, unique on its shard.
     pub number: u64,
+    /// Records that the output could not put into its format, in the attempt under way.
+    pub unformatted: u32,
 }
 
 /// How a flush went; Fluent Bit's `FLB_OK`, `FLB_RETRY` and `FLB_ERROR`.

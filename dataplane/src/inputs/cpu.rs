@@ -167,7 +167,7 @@ mod tests {
         let mut sample = Vec::new();
         put_sample(&before, &after, Duration::from_secs(2), &mut sample);
         let mut text = Vec::new();
-        put_text(&sample, &mut text);
+        put_text(&sample, &mut text).unwrap();
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "{\"cpu_p\"=>50.000000, \"user_p\"=>37.500000, \"system_p\"=>12.500000, \

@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(get("Swap.used") + get("Swap.free"), get("Swap.total"));
         assert!(get("proc_bytes") > 100_000);
         let mut text = Vec::new();
-        put_text(map_get(&sample, b"proc_hr").unwrap(), &mut text);
+        put_text(map_get(&sample, b"proc_hr").unwrap(), &mut text).unwrap();
         assert!(text.ends_with(b"M\"") || text.ends_with(b"K\"") || text.ends_with(b"G\""));
         assert_eq!(resident_bytes(i32::MAX), None);
     }

@@ -219,7 +219,7 @@ mod tests {
         let events = sink.events().into_iter().map(|(_, bytes)| {
             let event = Events::new(&bytes).next().unwrap().unwrap();
             let mut text = format!("{} ", event.time.secs).into_bytes();
-            put_text(event.body, &mut text);
+            put_text(event.body, &mut text).unwrap();
             String::from_utf8(text).unwrap()
         });
         events.collect()

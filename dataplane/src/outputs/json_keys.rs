@@ -14,7 +14,7 @@ impl Value for DateKey {
     const TYPE: &'static str = "text or off";
     fn parse(text: &str) -> Result<Self, String> {
         match text.to_ascii_lowercase().as_str() {
-            "false" | "off" => Ok(DateKey(None)),
+            "false" | "off" | "no" => Ok(DateKey(None)),
             _ => Ok(DateKey(Some(text.to_owned()))),
         }
     }

@@ -2,9 +2,14 @@
 
 use crate::plugin::descriptor::OutputPlugin;
 
+mod counter;
+mod file;
+mod flowcounter;
 pub mod json_keys;
 mod null;
 mod stdout;
+mod whole;
 
 /// Every built-in output, sorted by name.
-pub static OUTPUTS: &[&OutputPlugin] = &[&null::PLUGIN, &stdout::PLUGIN];
+pub static OUTPUTS: &[&OutputPlugin] =
+    &[&counter::PLUGIN, &file::PLUGIN, &flowcounter::PLUGIN, &null::PLUGIN, &stdout::PLUGIN];

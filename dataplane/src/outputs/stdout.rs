@@ -1,18 +1,20 @@
 //! `stdout`: prints records. Every shard formats, one thread writes whole buffers, so no line is torn.
 
-use std::io::{self, Write};
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use config::{Problems, Section, Settings};
 
 use crate::chunk::Chunk;
 use crate::codec::json_date::JsonDateFormat;
+use crate::codec::json_text::TooDeep;
 use crate::codec::json_text::put_integer;
 use crate::codec::msgpack_text::put_text;
-use crate::codec::records::{JsonLayout, RecordJson};
-use crate::event::reader::{EventKind, Events};
+use crate::codec::records::{Group, JsonLayout, RecordJson, Records};
+use crate::event::reader::Event;
 use crate::log::Log;
 use crate::outputs::json_keys::{DateKey, record_json};
+use crate::outputs::whole::{Partial, write_whole};
 use crate::plugin::descriptor::{BuildContext, OutputPlugin, Placement};
 use crate::plugin::output::{
     FlushStatus, OutputDefinition, SinkBatch, SinkOutput, SinkOwner, SinkWriter,
@@ -80,17 +82,17 @@ impl SinkOutput for Stdout {
         SinkOwner::Stdout
     }
 
-    fn format(&self, chunk: &Chunk, out: &mut Vec<u8>) -> FlushStatus {
+    fn format(&self, chunk: &Chunk, out: &mut Vec<u8>) -> u32 {
         match self {
             Stdout::Text => put_lines(chunk, out),
             Stdout::Json(json) => {
-                json.put_chunk(chunk.bytes(), out);
+                let unformatted = json.put_chunk(chunk.bytes(), out);
                 if json.layout != JsonLayout::Lines {
                     out.push(b'\n');
                 }
+                unformatted
             }
         }
-        FlushStatus::Ok
     }
 
     fn open(&self, log: Log) -> Box<dyn SinkWriter> {
@@ -98,54 +100,82 @@ impl SinkOutput for Stdout {
     }
 }
 
-/// `[0] tag: [[1700000000.123456789, {}], {"log"=>"x"}]`
-fn put_lines(chunk: &Chunk, out: &mut Vec<u8>) {
-    let mut number = 0u64;
-    for event in Events::new(chunk.bytes()) {
-        let Ok(event) = event else { break };
-        if event.kind != EventKind::Log {
-            continue;
+/// A line a record, numbered in each chunk. Returns how many had too many levels to be written.
+fn put_lines(chunk: &Chunk, out: &mut Vec<u8>) -> u32 {
+    let mut number = 0;
+    let mut unformatted = 0;
+    for (event, group) in Records::new(chunk.bytes()) {
+        let start = out.len();
+        match put_line(chunk.tag(), number, &event, group, out) {
+            Ok(()) => number += 1,
+            Err(TooDeep) => {
+                out.truncate(start);
+                unformatted += 1;
+            }
         }
-        out.push(b'[');
-        put_integer(out, number);
-        out.extend_from_slice(b"] ");
-        out.extend_from_slice(chunk.tag());
-        out.extend_from_slice(b": [[");
-        put_integer(out, event.time.secs);
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, ".{:09}, ", event.time.nanos);
-        put_text(event.metadata, out);
-        out.extend_from_slice(b"], ");
-        put_text(event.body, out);
-        out.extend_from_slice(b"]\n");
-        number += 1;
     }
+    unformatted
+}
+
+/// `[0] tag: [[1700000000.123456789, {}], {"log"=>"x"}]`, after what its group says.
+fn put_line(
+    tag: &[u8],
+    number: u64,
+    event: &Event<'_>,
+    group: Option<Group<'_>>,
+    out: &mut Vec<u8>,
+) -> Result<(), TooDeep> {
+    if let Some(group) = group {
+        out.extend_from_slice(b"GROUP METADATA : \n\n");
+        put_text(group.metadata, out)?;
+        out.extend_from_slice(b"\n\nGROUP ATTRIBUTES : \n\n");
+        put_text(group.attributes, out)?;
+        out.extend_from_slice(b"\n\n");
+    }
+    out.push(b'[');
+    put_integer(out, number);
+    out.extend_from_slice(b"] ");
+    out.extend_from_slice(tag);
+    out.extend_from_slice(b": [[");
+    put_integer(out, event.time.secs);
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, ".{:09}, ", event.time.nanos);
+    put_text(event.metadata, out)?;
+    out.extend_from_slice(b"], ");
+    put_text(event.body, out)?;
+    out.extend_from_slice(b"]\n");
+    Ok(())
 }
 
 /// Writes to descriptor 1 whole.
 pub(super) struct StdoutWriter {
     log: Log,
-    has_failed: bool,
+    is_gone: bool,
 }
 
 impl StdoutWriter {
-    /// A writer that complains to this log, once.
+    /// A writer that complains to this log.
     pub(super) fn new(log: Log) -> StdoutWriter {
-        StdoutWriter { log, has_failed: false }
+        StdoutWriter { log, is_gone: false }
     }
 
-    /// Writes all of it, or says that nobody reads any more.
+    /// Writes all of it. A reader that is gone never comes back; a full disk may have room again.
     pub(super) fn write_all(&mut self, bytes: &[u8]) -> FlushStatus {
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            Ok(()) => FlushStatus::Ok,
-            Err(error) => {
-                if !self.has_failed {
-                    self.log.error(format_args!("cannot write to standard output: {error}"));
-                }
-                self.has_failed = true;
-                FlushStatus::Error
-            }
+        let Err(Partial { error, left }) = write_whole(rustix::stdio::stdout(), bytes) else {
+            return FlushStatus::Ok;
+        };
+        let is_gone = error.kind() == ErrorKind::BrokenPipe;
+        if !(is_gone && self.is_gone) {
+            let note = match left {
+                0 => "",
+                _ => "; a part of the chunk is written, perhaps with half a line at its end",
+            };
+            self.log.error(format_args!("cannot write to standard output: {error}{note}"));
+        }
+        self.is_gone = is_gone;
+        match is_gone {
+            true => FlushStatus::Error,
+            false => FlushStatus::Retry,
         }
     }
 }

@@ -45,7 +45,7 @@ pub fn build(
         unicode: if service.json_escape_unicode { Unicode::Escaped } else { Unicode::Raw },
         nan: if service.json_convert_nan_to_null { Nan::Null } else { Nan::Word },
     };
-    let mut builder = Builder { surroundings, json, problems };
+    let mut builder = Builder { surroundings, flush_interval: service.flush.0, json, problems };
     builder.refuse_what_comes_later(document);
     let shared = Arc::new(Meter::new(surroundings.mem_limit_bytes));
     let inputs: Vec<_> = document
@@ -72,6 +72,7 @@ pub fn build(
 
 struct Builder<'a> {
     surroundings: &'a Surroundings<'a>,
+    flush_interval: std::time::Duration,
     json: JsonOptions,
     problems: &'a mut Problems,
 }
@@ -120,6 +121,7 @@ impl Builder<'_> {
             instance,
             engine_keys,
             shard_count: self.surroundings.shard_count,
+            flush_interval: self.flush_interval,
             json: self.json,
         }
     }

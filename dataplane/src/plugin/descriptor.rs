@@ -69,6 +69,8 @@ pub struct BuildContext<'a> {
     pub engine_keys: &'a [&'a [KeySpec]],
     /// Number of shards that will run.
     pub shard_count: usize,
+    /// Time between flush ticks.
+    pub flush_interval: std::time::Duration,
     /// How text writers treat NaN and non-ASCII text (service keys `json.*`).
     pub json: crate::codec::json_text::JsonOptions,
 }

@@ -55,8 +55,9 @@ pub trait SinkOutput: Send + Sync {
     /// Which owner writes it.
     fn owner(&self) -> SinkOwner;
 
-    /// Turns a chunk into the bytes to be written, on the shard.
-    fn format(&self, chunk: &Chunk, out: &mut Vec<u8>) -> FlushStatus;
+    /// Turns a chunk into the bytes to be written, on the shard. Returns how many of its records the format
+    /// cannot say: those are dropped, counted and told of.
+    fn format(&self, chunk: &Chunk, out: &mut Vec<u8>) -> u32;
 
     /// The writing half, opened once by the owner thread.
     fn open(&self, log: Log) -> Box<dyn SinkWriter>;

@@ -133,6 +133,7 @@ fn context() -> BuildContext<'static> {
         instance: "test.0",
         engine_keys: &[EngineKeys::KEYS],
         shard_count: 1,
+        flush_interval: std::time::Duration::from_secs(1),
         json: crate::codec::json_text::JsonOptions::default(),
     }
 }

@@ -3,6 +3,7 @@
 //! Tasks of one shard share an [`Engine`] behind `Rc`; no borrow of the shard lives across an await.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,9 @@ use crate::flush::watermark::Change;
 use crate::lane::sink::SinkOwners;
 use crate::lane::thread::{ForeignFlush, ThreadGroup};
 use crate::lane::{Message, ShardSender};
-use crate::limits::SINK_JOBS_MAX;
+use crate::limits::OWNER_JOBS_MAX;
 use crate::log::{Level, Log};
-use crate::plugin::output::{Flush, SinkOutput};
+use crate::plugin::output::{Flush, SinkOutput, SinkOwner};
 use crate::reactor::event::{Bell, Latch};
 use crate::reactor::mailbox::Receiver;
 use crate::reactor::{monotonic_ns, sleep, spawn};
@@ -96,9 +97,18 @@ pub struct Engine {
     deadline: Latch,
     pub(super) running_sources: Cell<usize>,
     buffers: RefCell<Vec<Vec<u8>>>,
+    sink_jobs: RefCell<BTreeMap<SinkOwner, SinkJobs>>,
     pub(super) connections: RefCell<Vec<Message>>,
     pub(super) connection_bell: Bell,
     is_pumping: Cell<bool>,
+}
+
+/// The formatted chunks of this shard that one owner of sinks has not written yet.
+#[derive(Default)]
+struct SinkJobs {
+    count: usize,
+    /// Outputs that wait until one of them is written.
+    waiting: Vec<OutputId>,
 }
 
 /// What a shard leaves when it has ended.
@@ -133,6 +143,7 @@ pub async fn run(plan: EnginePlan, sources: Sources) -> ShardReport {
         deadline: Latch::default(),
         running_sources: Cell::new(0),
         buffers: RefCell::default(),
+        sink_jobs: RefCell::default(),
         connections: RefCell::default(),
         connection_bell: Bell::default(),
         is_pumping: Cell::new(false),
@@ -244,10 +255,11 @@ impl Engine {
             }
             Message::Written { task, status, buffer } => {
                 let mut buffers = self.buffers.borrow_mut();
-                if buffers.len() < SINK_JOBS_MAX * 2 {
+                if buffers.len() < OWNER_JOBS_MAX {
                     buffers.push(buffer);
                 }
                 drop(buffers);
+                self.take_back_sink_job(task.output);
                 self.finish(task, status);
             }
             Message::Connection { .. } => {
@@ -288,16 +300,14 @@ impl Engine {
                     });
                 }
                 Lane::Sink(sink) => {
-                    let Some(task) = self.shard.borrow_mut().next_task(output) else { return };
+                    if !self.may_format(sink.owner(), output) {
+                        return;
+                    }
+                    let Some(mut task) = self.shard.borrow_mut().next_task(output) else { return };
                     let mut buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
                     buffer.clear();
-                    match sink.format(&task.chunk, &mut buffer) {
-                        FlushStatus::Ok => {
-                            let back = &self.shards[self.index];
-                            self.owners.write(sink.owner(), task, buffer, back);
-                        }
-                        failed => self.finish(task, failed),
-                    }
+                    task.unformatted = sink.format(&task.chunk, &mut buffer);
+                    self.owners.write(sink.owner(), task, buffer, &self.shards[self.index]);
                 }
                 Lane::Thread { group, flush } => {
                     let thread = self.groups.borrow_mut()[*group].reserve();
@@ -306,6 +316,30 @@ impl Engine {
                     self.groups.borrow_mut()[*group].start_flush(thread, task, flush);
                 }
             }
+        }
+    }
+
+    /// Counts a chunk to be formatted for an owner, or notes that the output waits.
+    fn may_format(&self, owner: SinkOwner, output: OutputId) -> bool {
+        let mut jobs = self.sink_jobs.borrow_mut();
+        let jobs = jobs.entry(owner).or_default();
+        let is_room = jobs.count < OWNER_JOBS_MAX;
+        match is_room {
+            true => jobs.count += 1,
+            false if jobs.waiting.contains(&output) => {}
+            false => jobs.waiting.push(output),
+        }
+        is_room
+    }
+
+    /// One is written: the outputs that wait may try again, in their order.
+    fn take_back_sink_job(&self, output: OutputId) {
+        let Lane::Sink(sink) = &self.lanes[usize::from(output.0)] else { return };
+        let mut jobs = self.sink_jobs.borrow_mut();
+        let Some(jobs) = jobs.get_mut(&sink.owner()) else { return };
+        jobs.count -= 1;
+        for output in jobs.waiting.drain(..) {
+            self.shard.borrow_mut().scheduler().list(output);
         }
     }
 
@@ -320,9 +354,15 @@ impl Engine {
         let input_name = &self.inputs[usize::from(input.0)].name;
         let name = &self.outputs[usize::from(output.0)].name;
         let shard = self.index;
+        if let Finished::Delivered { number, unformatted: count @ 1.., .. } = finished {
+            self.log.warn(format_args!(
+                "chunk '{shard}-{number}': {count} records dropped, which the format of the output cannot say: \
+                 input={input_name} > output={name}"
+            ));
+        }
         match finished {
             Finished::Delivered { attempts: 0, .. } => {}
-            Finished::Delivered { number, attempts } => self.log.info(format_args!(
+            Finished::Delivered { number, attempts, .. } => self.log.info(format_args!(
                 "flush chunk '{shard}-{number}' succeeded at retry {attempts}: task_id={number}, \
                  input={input_name} > output={name} (out_id={})",
                 output.0

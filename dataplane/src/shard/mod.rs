@@ -127,8 +127,10 @@ impl Shard {
         match self.scheduler.complete(task, status, now_ns) {
             Outcome::Delivered(task) => {
                 let (number, attempts) = (task.number, task.attempts);
+                let unformatted = task.unformatted;
+                task.chunk.mark_unformatted(unformatted);
                 self.release(task.chunk);
-                Finished::Delivered { number, attempts }
+                Finished::Delivered { number, attempts, unformatted }
             }
             Outcome::Retrying { number, attempts, wait } => {
                 Finished::Retrying { number, attempts, wait }
@@ -189,7 +191,11 @@ impl Shard {
         let ledger = &mut self.ledgers[usize::from(chunk.input().0)];
         let records = u64::from(chunk.record_count());
         match chunk.lost() {
-            None => ledger.delivered_records += records,
+            None => {
+                let unformatted = u64::from(chunk.unformatted());
+                ledger.delivered_records += records - unformatted;
+                ledger.lost[Lost::Unformatted as usize] += unformatted;
+            }
             Some(cause) => ledger.lost[cause as usize] += records,
         }
         let change = chunk.meter().sub(chunk.bytes().len() as u64);
@@ -233,6 +239,8 @@ pub enum Finished {
         number: u64,
         /// Attempts that had failed.
         attempts: u32,
+        /// Records that could not be put into the output's format.
+        unformatted: u32,
     },
     /// Will be tried again.
     Retrying {

@@ -55,6 +55,7 @@ impl Bench {
             instance: "tail.0",
             engine_keys: &[<crate::plugin::testing::EngineKeys as config::Settings>::KEYS],
             shard_count: shards,
+            flush_interval: std::time::Duration::from_secs(1),
             json: crate::codec::json_text::JsonOptions::default(),
         };
         let mut problems = Problems::default();
