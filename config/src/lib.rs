@@ -19,7 +19,7 @@ pub mod yaml;
 pub use document::{Document, Property, Section};
 pub use error::{Problem, Problems, Severity, nearest};
 pub use include::load;
-pub use map::{KeySpec, Settings};
+pub use map::{KeySpec, Settings, join_keys};
 pub use service::ServiceSettings;
 pub use span::{SourceId, SourceMap, Span};
 pub use value::{CommaList, Octal, Seconds, Size, Value, Words};

@@ -35,6 +35,8 @@ pub const LANE_THREADS_MAX: usize = 64;
 pub const CONNECTIONS_MAX: usize = 65_536;
 /// Longest wait of the drive loop when nothing is due: bounds the cost of a lost wake-up.
 pub const IDLE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long an ack is awaited where `net.io_timeout` does not say: as long as a kernel tries to reach a peer.
+pub const ACK_WAIT: Duration = Duration::from_secs(190);
 /// Chunks formatted ahead for one sink by one shard.
 pub const SINK_JOBS_MAX: usize = 2;
 

@@ -2,9 +2,11 @@
 
 use crate::plugin::descriptor::OutputPlugin;
 
+mod forward;
 pub mod json_keys;
+pub mod net_keys;
 mod null;
 mod stdout;
 
 /// Every built-in output, sorted by name.
-pub static OUTPUTS: &[&OutputPlugin] = &[&null::PLUGIN, &stdout::PLUGIN];
+pub static OUTPUTS: &[&OutputPlugin] = &[&forward::PLUGIN, &null::PLUGIN, &stdout::PLUGIN];

@@ -128,7 +128,8 @@ pub fn stream_input(plugin: &InputPlugin, properties: &[(&str, &str)]) -> Box<dy
     }
 }
 
-fn context() -> BuildContext<'static> {
+/// Of an instance `test.0` on one shard.
+pub fn context() -> BuildContext<'static> {
     BuildContext {
         instance: "test.0",
         engine_keys: &[EngineKeys::KEYS],
