@@ -152,9 +152,9 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A connection from 10.0.0.7.
+    /// A connection from 10.0.0.7:99.
     pub fn connect(input: &dyn StreamInput) -> Wire {
-        let mut framer = input.connect(&Peer { address: "10.0.0.7".into() });
+        let mut framer = input.connect(&Peer { address: "10.0.0.7:99".into() });
         assert!(framer.buffer_bytes_initial() <= framer.buffer_bytes_max());
         let mut reply = Vec::new();
         framer.greet(&mut reply);

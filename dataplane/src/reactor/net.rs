@@ -260,7 +260,7 @@ impl Listener {
     pub fn accept(&self) -> io::Result<Option<(OwnedFd, String)>> {
         match self.socket.accept() {
             Ok((socket, peer)) => {
-                let text = peer.as_socket().map(|address| address.ip().to_string());
+                let text = peer.as_socket().map(|peer| format!("{}:{}", peer.ip(), peer.port()));
                 Ok(Some((socket.into(), text.unwrap_or_else(|| "unix".into()))))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),

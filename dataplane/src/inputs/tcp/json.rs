@@ -300,10 +300,10 @@ mod tests {
                 panic!("{count}");
             };
             assert_eq!(entries.len(), count + 1);
-            assert_eq!(entries[count], ("from".into(), "10.0.0.7".into()));
+            assert_eq!(entries[count], ("from".into(), "tcp://10.0.0.7:99".into()));
         }
         let (sink, _) = run(&[("source_address_key", "from")], b"[1]", &[usize::MAX]);
-        assert_eq!(bodies(&sink), [r#"{"msg": [1], "from": "10.0.0.7"}"#]);
+        assert_eq!(bodies(&sink), [r#"{"msg": [1], "from": "tcp://10.0.0.7:99"}"#]);
     }
 
     #[test]

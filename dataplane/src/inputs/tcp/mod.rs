@@ -198,7 +198,8 @@ impl StreamInput for TcpInput {
         if self.format == Format::None {
             return Box::new(Text::new(tag, record_bytes_max, &self.separator));
         }
-        let source = self.address_key.as_ref().map(|key| (key.as_bytes(), peer.address.as_bytes()));
+        let address = format!("tcp://{}", peer.address);
+        let source = self.address_key.as_ref().map(|key| (key.as_bytes(), address.as_bytes()));
         Box::new(Json::new(tag, record_bytes_max, source))
     }
 }

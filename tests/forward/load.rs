@@ -1,0 +1,199 @@
+//! Load and overload: exact counts, bounds on memory, and senders that are held back and lose nothing.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::frames::{Client, PackedFrame, numbers, send_acked};
+use crate::support::peer::{Answer, Gate, Peer, ack_of, parts};
+use crate::support::{Dataplane, Run, wait_until};
+
+/// Counts how often each number arrived.
+struct Arrivals {
+    counts: Vec<AtomicU8>,
+    total: AtomicU64,
+    text_bytes: usize,
+}
+
+impl Arrivals {
+    fn new(count: u32, text_bytes: usize) -> Arc<Arrivals> {
+        let counts = (0..count).map(|_| AtomicU8::new(0)).collect();
+        Arc::new(Arrivals { counts, total: AtomicU64::new(0), text_bytes })
+    }
+
+    /// Takes the entries of a frame.
+    fn take(&self, frame: &[u8]) {
+        let (_, entries, count) = parts(frame);
+        let mut taken = 0;
+        for number in numbers(entries, self.text_bytes) {
+            self.counts[number as usize].fetch_add(1, Ordering::Relaxed);
+            taken += 1;
+        }
+        assert_eq!(taken, count);
+        self.total.fetch_add(taken as u64, Ordering::Release);
+    }
+
+    fn wait_for_all(&self) {
+        let all = self.counts.len() as u64;
+        wait_until("all events arrive", || self.total.load(Ordering::Acquire) >= all);
+        let is_once = self.counts.iter().all(|count| count.load(Ordering::Relaxed) == 1);
+        assert!(is_once, "lost or doubled");
+    }
+}
+
+fn pair(service: &str, input: &str, port: u16, output: &str) -> Run {
+    Dataplane::with_config(&format!(
+        "[SERVICE]\n    shards 2\n    flush 0.2\n{service}\
+         [INPUT]\n    name forward\n    listen 127.0.0.1\n    port 0\n{input}\
+         [OUTPUT]\n    name forward\n    match *\n    port {port}\n{output}"
+    ))
+    .started()
+}
+
+#[test]
+fn two_million_events_in_packed_frames_are_acked_and_delivered_once() {
+    const EVENTS: u32 = 2_000_000;
+    const CONNECTIONS: u32 = 4;
+    const EACH_FRAME: u32 = 5_000;
+    const TEXT: usize = 20;
+    let arrivals = Arrivals::new(EVENTS, TEXT);
+    let taking = Arc::clone(&arrivals);
+    let peer = Peer::start(move |_, frame| {
+        taking.take(frame);
+        Answer::Send(ack_of(frame))
+    });
+    let run = pair("", "", peer.address.port(), "    require_ack_response on\n");
+    let address = run.address("forward.0");
+    let share = EVENTS / CONNECTIONS;
+    let senders: Vec<_> = (0..CONNECTIONS)
+        .map(|index| {
+            thread::spawn(move || {
+                let mut frame = PackedFrame::new("load", EACH_FRAME as usize, TEXT);
+                send_acked(address, &mut frame, index * share, share / EACH_FRAME)
+            })
+        })
+        .collect();
+    let acked: u32 = senders.into_iter().map(|sender| sender.join().expect("acked")).sum();
+    assert_eq!(acked * EACH_FRAME, EVENTS);
+    arrivals.wait_for_all();
+    let law = run.stop().law();
+    assert_eq!((law.came_in, law.delivered), (u64::from(EVENTS), u64::from(EVENTS)), "{}", law.line);
+}
+
+/// Sends frames as fast as they are taken until the input has been silent for a second; then lets the
+/// output answer, and everything must arrive on the connections there are.
+fn assert_held_back(output: &str, take: impl Fn(&Arrivals, &Gate, &[u8]) -> Answer + Send + Sync + 'static) {
+    const TEXT: usize = 1000;
+    const EACH_FRAME: u32 = 500;
+    const FRAMES: u32 = 60;
+    const CONNECTIONS: u32 = 2;
+    const MEM_BUF_LIMIT: u64 = 10_000_000;
+    let arrivals = Arrivals::new(CONNECTIONS * FRAMES * EACH_FRAME, TEXT);
+    let gate = Gate::default();
+    let (taking, waiting) = (Arc::clone(&arrivals), gate.clone());
+    let peer = Peer::start(move |_, frame| take(&taking, &waiting, frame));
+    let input = "    mem_buf_limit 10M\n    buffer_max_size 2M\n";
+    let run = pair("", input, peer.address.port(), output);
+    let address = run.address("forward.0");
+    let before = run.resident_bytes();
+    let senders: Vec<_> = (0..CONNECTIONS)
+        .map(|index| {
+            let gate = gate.clone();
+            thread::spawn(move || {
+                let mut frame = PackedFrame::new("load", EACH_FRAME as usize, TEXT);
+                let mut client = Client::connect(address);
+                let mut all = Vec::new();
+                for number in 0..FRAMES {
+                    let first = (index * FRAMES + number) * EACH_FRAME;
+                    all.extend_from_slice(frame.numbered(first, number));
+                }
+                let sent = client.send_until_held_back(&all, Duration::from_secs(1));
+                let held_back = all.len() - sent;
+                gate.wait();
+                // No connection was closed: the rest goes over it, and every frame is acked.
+                client.send(&all[sent..]);
+                for number in 0..FRAMES {
+                    let expected = PackedFrame::ack(number);
+                    assert_eq!(client.read(expected.len()), expected);
+                }
+                held_back
+            })
+        })
+        .collect();
+    let line = run.wait_for_log("paused (mem buf overlimit)");
+    assert!(line.contains("output forward.0 holds "), "{line}");
+    wait_until("the senders stand still", || {
+        let most = run.resident_bytes_max();
+        thread::sleep(Duration::from_millis(300));
+        most == run.resident_bytes_max()
+    });
+    let grown = run.resident_bytes_max() - before;
+    // Each connection may have a buffer of `buffer_max_size`.
+    let configured = MEM_BUF_LIMIT + u64::from(CONNECTIONS) * 2_000_000;
+    assert!(grown < configured + 30_000_000, "{grown} bytes more than at start");
+    gate.open();
+    let held_back: usize = senders.into_iter().map(|sender| sender.join().expect("sent")).sum();
+    assert!(held_back > 10_000_000, "only {held_back} bytes were held back");
+    arrivals.wait_for_all();
+    run.wait_for_log("resume (mem buf overlimit)");
+    let law = run.stop().law();
+    assert_eq!((law.dropped, law.left), (0, 0), "{}", law.line);
+}
+
+#[test]
+fn a_peer_that_never_acks_holds_the_sender_back_and_loses_nothing() {
+    assert_held_back("    require_ack_response on\n", |arrivals, gate, frame| {
+        gate.wait();
+        arrivals.take(frame);
+        Answer::Send(ack_of(frame))
+    });
+}
+
+#[test]
+fn a_peer_that_never_reads_holds_the_sender_back_and_loses_nothing() {
+    assert_held_back("", |arrivals, gate, frame| {
+        gate.wait();
+        arrivals.take(frame);
+        Answer::Send(Vec::new())
+    });
+}
+
+#[test]
+fn ten_thousand_tags_cost_their_data_and_little_more() {
+    const TAGS: u32 = 10_000;
+    const EACH: u64 = 4;
+    const TEXT: usize = 500;
+    // No tick comes while the tags arrive: all of them are held in open chunks.
+    let config = "[SERVICE]\n    shards 2\n    flush 600\n    grace 60\n\
+                  [INPUT]\n    name forward\n    listen 127.0.0.1\n    port 0\n\
+                  [OUTPUT]\n    name null\n    match *\n";
+    let run = Dataplane::with_config(config).started();
+    let address = run.address("forward.0");
+    let before = run.resident_bytes();
+    let senders: Vec<_> = (0..4)
+        .map(|part| {
+            thread::spawn(move || {
+                let mut client = Client::connect(address);
+                let mut bytes = 0;
+                for number in (part..TAGS).step_by(4) {
+                    let tag = format!("app.service-{number}.production");
+                    let mut frame = PackedFrame::new(&tag, EACH as usize, TEXT);
+                    client.send(frame.numbered(0, number));
+                    bytes += frame.entry_bytes();
+                }
+                for number in (part..TAGS).step_by(4) {
+                    let expected = PackedFrame::ack(number);
+                    assert_eq!(client.read(expected.len()), expected);
+                }
+                bytes
+            })
+        })
+        .collect();
+    let data: usize = senders.into_iter().map(|sender| sender.join().expect("acked")).sum();
+    let grown = run.resident_bytes_max() - before;
+    assert!(grown > data as u64 / 2, "{grown} bytes for {data} of data: they are not held");
+    assert!(grown < data as u64 + 64_000_000, "{grown} bytes for {data} of data");
+    let law = run.stop().law();
+    assert_eq!(law.delivered, u64::from(TAGS) * EACH, "{}", law.line);
+}
