@@ -17,6 +17,8 @@ pub const EVENT_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const POOL_BUFFERS_MAX: usize = 8;
 /// Tags a shard remembers before it forgets the quiet ones; forgetting costs a recompute.
 pub const TAGS_MAX: usize = 65_536;
+/// Arrays and maps an event may have within each other: what formats it descends into it. Fluent Bit's bound is near.
+pub const NESTING_MAX: usize = 128;
 /// Longest tag. A longer one is cut: plugins and file names could not take it anyway.
 pub const TAG_BYTES_MAX: usize = 4096;
 /// How often one record may be re-tagged before it is delivered as it is.
