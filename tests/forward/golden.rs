@@ -44,8 +44,7 @@ fn sorted(text: &str) -> Vec<&str> {
 /// Sends bytes to the forward input of a configuration; what is printed must equal the recorded text.
 fn assert_printed(conf: &str, bytes: &[u8], recorded: &str) {
     let expected = std::fs::read_to_string(golden(recorded)).expect("a recorded file");
-    let run =
-        Dataplane::new().args(["-c".into(), golden(conf)]).env("PORT", "0").started();
+    let run = Dataplane::new().args(["-c".into(), golden(conf)]).env("PORT", "0").started();
     let mut client = Client::connect(run.address("forward.0"));
     client.send(bytes);
     let count = expected.lines().count();
@@ -78,8 +77,7 @@ fn outputs() -> Vec<String> {
 
 #[test]
 fn what_fluent_bit_sends_in_every_mode_is_read() {
-    let frames: Vec<u8> =
-        outputs().iter().flat_map(|name| hex(&format!("{name}.hex"))).collect();
+    let frames: Vec<u8> = outputs().iter().flat_map(|name| hex(&format!("{name}.hex"))).collect();
     assert_printed("in_modes.conf", &frames, "replay.out");
 }
 

@@ -1,7 +1,8 @@
 //! Load and overload: exact counts, bounds on memory, and senders that are held back and lose nothing.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -78,12 +79,20 @@ fn two_million_events_in_packed_frames_are_acked_and_delivered_once() {
     assert_eq!(acked * EACH_FRAME, EVENTS);
     arrivals.wait_for_all();
     let law = run.stop().law();
-    assert_eq!((law.came_in, law.delivered), (u64::from(EVENTS), u64::from(EVENTS)), "{}", law.line);
+    assert_eq!(
+        (law.came_in, law.delivered),
+        (u64::from(EVENTS), u64::from(EVENTS)),
+        "{}",
+        law.line
+    );
 }
 
 /// Sends frames as fast as they are taken until the input has been silent for a second; then lets the
 /// output answer, and everything must arrive on the connections there are.
-fn assert_held_back(output: &str, take: impl Fn(&Arrivals, &Gate, &[u8]) -> Answer + Send + Sync + 'static) {
+fn assert_held_back(
+    output: &str,
+    take: impl Fn(&Arrivals, &Gate, &[u8]) -> Answer + Send + Sync + 'static,
+) {
     const TEXT: usize = 1000;
     const EACH_FRAME: u32 = 500;
     const FRAMES: u32 = 60;
@@ -97,9 +106,10 @@ fn assert_held_back(output: &str, take: impl Fn(&Arrivals, &Gate, &[u8]) -> Answ
     let run = pair("", input, peer.address.port(), output);
     let address = run.address("forward.0");
     let before = run.resident_bytes();
+    let (standing, stand_still) = channel();
     let senders: Vec<_> = (0..CONNECTIONS)
         .map(|index| {
-            let gate = gate.clone();
+            let (gate, standing) = (gate.clone(), standing.clone());
             thread::spawn(move || {
                 let mut frame = PackedFrame::new("load", EACH_FRAME as usize, TEXT);
                 let mut client = Client::connect(address);
@@ -109,7 +119,7 @@ fn assert_held_back(output: &str, take: impl Fn(&Arrivals, &Gate, &[u8]) -> Answ
                     all.extend_from_slice(frame.numbered(first, number));
                 }
                 let sent = client.send_until_held_back(&all, Duration::from_secs(1));
-                let held_back = all.len() - sent;
+                standing.send(all.len() - sent).expect("the test waits");
                 gate.wait();
                 // No connection was closed: the rest goes over it, and every frame is acked.
                 client.send(&all[sent..]);
@@ -117,24 +127,23 @@ fn assert_held_back(output: &str, take: impl Fn(&Arrivals, &Gate, &[u8]) -> Answ
                     let expected = PackedFrame::ack(number);
                     assert_eq!(client.read(expected.len()), expected);
                 }
-                held_back
             })
         })
         .collect();
     let line = run.wait_for_log("paused (mem buf overlimit)");
     assert!(line.contains("output forward.0 holds "), "{line}");
-    wait_until("the senders stand still", || {
-        let most = run.resident_bytes_max();
-        thread::sleep(Duration::from_millis(300));
-        most == run.resident_bytes_max()
-    });
+    let wait = Duration::from_secs(60);
+    let still = (0..CONNECTIONS).map(|_| stand_still.recv_timeout(wait).expect("held back"));
+    let held_back: usize = still.sum();
+    assert!(held_back > 10_000_000, "only {held_back} bytes were held back");
     let grown = run.resident_bytes_max() - before;
     // Each connection may have a buffer of `buffer_max_size`.
     let configured = MEM_BUF_LIMIT + u64::from(CONNECTIONS) * 2_000_000;
     assert!(grown < configured + 30_000_000, "{grown} bytes more than at start");
     gate.open();
-    let held_back: usize = senders.into_iter().map(|sender| sender.join().expect("sent")).sum();
-    assert!(held_back > 10_000_000, "only {held_back} bytes were held back");
+    for sender in senders {
+        sender.join().expect("everything was sent and acked");
+    }
     arrivals.wait_for_all();
     run.wait_for_log("resume (mem buf overlimit)");
     let law = run.stop().law();
