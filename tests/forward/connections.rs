@@ -161,11 +161,13 @@ fn a_connection_that_the_peer_closes_between_flushes_costs_no_retry() {
     assert!(!log.contains("failed to flush") && !log.contains("[error]"), "{log}");
 }
 
+/// What the peer answers to the first frame.
+type FirstAnswer = fn(&[u8]) -> Answer;
+
 #[test]
 fn a_wrong_ack_or_none_is_tried_again_on_another_connection() {
-    let wrong: fn(&[u8]) -> Answer = |_| Answer::Send(b"\x81\xa3ack\xa5wrong".to_vec());
-    let cases: [(fn(&[u8]) -> Answer, &str); 5] = [
-        (wrong, "the ack is for `wrong`, not for `"),
+    let cases: [(FirstAnswer, &str); 5] = [
+        (|_| Answer::Send(b"\x81\xa3ack\xa5wrong".to_vec()), "the ack is for `wrong`, not for `"),
         (|_| Answer::Send(Vec::new()), "no ack came in time"),
         (|_| Answer::Send(b"HTTP/1.1 400\r\n\r\n".to_vec()), "expected an ack"),
         (|_| Answer::SendAndClose(b"\x81\xa3ack".to_vec()), "the peer has closed the connection"),

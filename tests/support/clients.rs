@@ -8,6 +8,7 @@ use super::{build_folder, tests_path};
 
 /// Builds a client and returns the program; `None`, said in a line, where there is no Go and the
 /// environment does not insist on it (`DATAPLANE_TEST_GO=required`).
+#[expect(clippy::print_stdout, reason = "the harness shows it beside the name of the test")]
 pub fn go_client(name: &str) -> Option<PathBuf> {
     if Command::new("go").arg("version").output().is_err() {
         let is_required = std::env::var("DATAPLANE_TEST_GO").is_ok_and(|value| value == "required");
