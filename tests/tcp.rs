@@ -56,20 +56,22 @@ fn bad_json_is_counted_and_the_process_lives() {
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(100_000));
     let deep = "[".repeat(100_000);
     let deep_maps = "{\"a\":".repeat(1_000);
-    // What is sent, how many events of it are good, and the cause of what is not.
-    let cases: [(&[u8], u64, &str); 9] = [
-        (b"GET / HTTP/1.1\r\n\r\n", 0, "malformed 1"),
-        (b"{\"before\":1} {\"a\":}\n", 1, "malformed 1"),
-        (b"{\"no end of text", 0, "malformed 1"),
-        (b"\x93\xa1t\x01\x80", 0, "malformed 1"),
-        (b"{\"half\":", 0, "malformed 1"),
-        (b"7 \"text\" null ", 0, "malformed 3"),
-        (long.as_bytes(), 0, "oversized 1"),
-        // Counted for each piece that was read.
-        (deep.as_bytes(), 0, "malformed "),
-        (deep_maps.as_bytes(), 0, "malformed "),
+    let invalid = "invalid JSON message, skipping";
+    let oversized = "a record is longer than 8192 bytes: raise `buffer_size`";
+    // What is sent, how many events of it are good, the cause of what is not, and what the log says of it.
+    let cases: [(&[u8], u64, &str, &str); 9] = [
+        (b"GET / HTTP/1.1\r\n\r\n", 0, "malformed 1", invalid),
+        (b"{\"before\":1} {\"a\":}\n", 1, "malformed 1", invalid),
+        (b"{\"no end of text", 0, "malformed 1", ""),
+        (b"\x93\xa1t\x01\x80", 0, "malformed 1", invalid),
+        (b"{\"half\":", 0, "malformed 1", ""),
+        (b"7 \"text\" null ", 0, "malformed 3", ""),
+        (long.as_bytes(), 0, "oversized 1", oversized),
+        // Counted for each piece that was read, and said once.
+        (deep.as_bytes(), 0, "malformed ", invalid),
+        (deep_maps.as_bytes(), 0, "malformed ", invalid),
     ];
-    for (bytes, good, cause) in cases {
+    for (bytes, good, cause, said) in cases {
         let run = printing("    chunk_size 8\n");
         let mut client = Client::connect(run.address("tcp.0"));
         // The input may close while bytes are still on their way.
@@ -82,8 +84,11 @@ fn bad_json_is_counted_and_the_process_lives() {
         assert_eq!(law.delivered, good + 1, "{cause}: {}", law.line);
         assert!(law.line.contains(&format!("({cause}")), "{}", law.line);
         assert!(ended.text().ends_with("{\"good\":1}\n"), "{}", ended.text());
-        let is_said = ended.log.contains("a record is longer than 8192 bytes: raise `buffer_size`");
-        assert_eq!(is_said, cause.starts_with("oversized"), "{}", ended.log);
+        let warnings: Vec<&str> = ended.log.lines().filter(|it| it.contains("[ warn]")).collect();
+        assert_eq!(warnings.len(), usize::from(!said.is_empty()), "{}", ended.log);
+        let is_right =
+            |line: &&str| line.contains("[input:tcp:tcp.0] 127.0.0.1:") && line.ends_with(said);
+        assert!(warnings.iter().all(is_right), "{}", ended.log);
     }
 }
 
