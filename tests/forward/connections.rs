@@ -46,7 +46,10 @@ fn keys_users_and_sockets_connect_the_two_ends() {
     for (place, input, output) in cases {
         let receiver = printing(&format!("{place}{input}"));
         let port = match place.is_empty() {
-            true => format!("    port {}\n", receiver.address("forward.0").port()),
+            // The name stands for an IPv6 address too, where nobody listens.
+            true => {
+                format!("    host localhost\n    port {}\n", receiver.address("forward.0").port())
+            }
             false => String::new(),
         };
         let sender = sending(&format!("{place}{port}{output}"));
@@ -206,4 +209,34 @@ fn a_peer_that_is_not_there_yet_gets_everything_once_it_is() {
     receiver.wait_for_stdout(|text| text.lines().count() == 3);
     assert_eq!(sender.stop().law().delivered, 3);
     receiver.stop();
+}
+
+#[test]
+fn a_name_without_an_address_is_said_and_tried_again() {
+    let sender = sending("    host nowhere.invalid\n");
+    let line = sender.wait_for_log("cannot connect to nowhere.invalid:24224: ");
+    assert!(line.contains("[error] [output:forward:forward.0]"), "{line}");
+    sender.wait_for_log("failed to flush chunk");
+    let law = sender.stop().law();
+    assert_eq!((law.delivered, law.dropped), (0, 3), "{}", law.line);
+}
+
+#[test]
+fn a_peer_that_never_acks_does_not_keep_the_process_from_ending() {
+    let (arrive, arrived) = channel();
+    let arrive = Mutex::new(arrive);
+    let peer = Peer::start(move |_, _| {
+        let _ = arrive.lock().expect("no test thread panics here").send(());
+        Answer::Send(Vec::new())
+    });
+    let sender = Dataplane::with_config(&format!(
+        "[SERVICE]\n    flush 0.1\n    grace 1\n\
+         [INPUT]\n    name dummy\n    samples 1\n    copies 3\n\
+         [OUTPUT]\n    name forward\n    match *\n    require_ack_response on\n    port {}\n",
+        peer.address.port()
+    ))
+    .started();
+    arrived.recv_timeout(Duration::from_secs(60)).expect("a frame at the peer");
+    let law = sender.stop().law();
+    assert_eq!((law.delivered, law.dropped, law.left), (0, 0, 3), "{}", law.line);
 }
