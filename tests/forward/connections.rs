@@ -179,23 +179,28 @@ fn a_wrong_ack_or_none_is_tried_again_on_another_connection() {
             "the peer says more than it was asked",
         ),
     ];
-    for (first, said) in cases {
-        let keys = "    require_ack_response on\n    net.io_timeout 1s\n";
-        let mut relay = Relay::start(keys, move |before, frame| match before {
-            0 => first(frame),
-            _ => Answer::Send(ack_of(frame)),
-        });
-        assert_eq!(relay.pass(), 0);
-        assert_eq!(relay.arrive(), 1, "{said}");
-        relay.run.wait_for_log("succeeded at retry 1");
-        let log = relay.end();
-        let line = log.lines().find(|line| line.contains(said));
-        assert!(
-            line.is_some_and(|line| line.contains("[error] [output:forward:forward.0]")),
-            "{log}"
-        );
-        assert_eq!(log.matches("failed to flush chunk").count(), 1, "{log}");
-    }
+    // Each waits for a timeout or a retry: side by side they take the time of one.
+    std::thread::scope(|scope| {
+        for (first, said) in cases {
+            scope.spawn(move || assert_tried_again(first, said));
+        }
+    });
+}
+
+fn assert_tried_again(first: FirstAnswer, said: &str) {
+    let keys = "    require_ack_response on\n    net.io_timeout 1s\n";
+    let mut relay = Relay::start(keys, move |before, frame| match before {
+        0 => first(frame),
+        _ => Answer::Send(ack_of(frame)),
+    });
+    assert_eq!(relay.pass(), 0);
+    assert_eq!(relay.arrive(), 1, "{said}");
+    relay.run.wait_for_log("succeeded at retry 1");
+    let log = relay.end();
+    let line = log.lines().find(|line| line.contains(said));
+    let is_error = line.is_some_and(|line| line.contains("[error] [output:forward:forward.0]"));
+    assert!(is_error, "{log}");
+    assert_eq!(log.matches("failed to flush chunk").count(), 1, "{log}");
 }
 
 #[test]
