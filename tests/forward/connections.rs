@@ -142,7 +142,7 @@ fn connections_are_kept_as_long_as_the_configuration_says() {
     let cases: [(&str, &[usize]); 3] = [
         ("", &[0, 0, 0, 0, 0]),
         ("    net.keepalive off\n", &[0, 1, 2, 3, 4]),
-        ("    net.keepalive_max_recycle 2\n", &[0, 0, 1, 1, 2]),
+        ("    net.keepalive_max_recycle 2\n", &[0, 0, 0, 1, 1]),
     ];
     for (keys, expected) in cases {
         let keys = format!("{keys}    require_ack_response on\n");

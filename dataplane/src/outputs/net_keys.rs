@@ -31,7 +31,7 @@ config::config_map! {
         "net.keepalive" => keepalive: bool, default "true";
         /// Time an idle connection is kept.
         "net.keepalive_idle_timeout" => keepalive_idle_timeout: Seconds, default "30s";
-        /// Flushes after which a connection is replaced; 0 for no limit.
+        /// How often a connection is used again before it is replaced; 0 for no limit.
         "net.keepalive_max_recycle" => keepalive_max_recycle: u64, default "2000";
         /// Time a connection, with its handshake, may take to be there; 0 for no limit.
         "net.connect_timeout" => connect_timeout: Seconds, default "10s";
@@ -85,7 +85,7 @@ impl NetKeys {
         let limit = |time: Seconds| Some(time.0).filter(|time| *time > Duration::ZERO);
         let keepalive = Keepalive {
             idle_wait: self.keepalive_idle_timeout.0,
-            uses_max: self.keepalive_max_recycle,
+            reuses_max: self.keepalive_max_recycle,
         };
         UpstreamRules {
             connect_wait: limit(self.connect_timeout),

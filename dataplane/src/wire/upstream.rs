@@ -32,8 +32,8 @@ pub struct UpstreamRules {
 pub struct Keepalive {
     /// How long an idle one is kept.
     pub idle_wait: Duration,
-    /// Exchanges after which a connection is replaced; 0 for no limit.
-    pub uses_max: u64,
+    /// How often a connection is used again; 0 for no limit.
+    pub reuses_max: u64,
 }
 
 /// The connections of one output on one shard.
@@ -102,7 +102,7 @@ impl Upstream {
     pub fn put_back(self: &Rc<Self>, mut connection: Connection) {
         let Some(keepalive) = self.rules.keepalive else { return };
         connection.uses += 1;
-        if keepalive.uses_max > 0 && connection.uses >= keepalive.uses_max {
+        if keepalive.reuses_max > 0 && connection.uses > keepalive.reuses_max {
             return;
         }
         self.idle.borrow_mut().push(Idle { connection, since_ns: monotonic_ns() });
@@ -188,7 +188,7 @@ mod tests {
         Upstream::new(ConnectAddress::Tcp("127.0.0.1".into(), port), rules)
     }
 
-    const KEPT: Keepalive = Keepalive { idle_wait: Duration::from_secs(60), uses_max: 3 };
+    const KEPT: Keepalive = Keepalive { idle_wait: Duration::from_secs(60), reuses_max: 2 };
 
     #[test]
     fn a_connection_is_used_again_so_often_and_no_oftener() {
