@@ -11,18 +11,20 @@ pub const CHUNK_CLASSES: [usize; 5] =
     [1024, 8 * 1024, 64 * 1024, 512 * 1024, CHUNK_BYTES_FULL + CHUNK_SLACK];
 /// Writable bytes kept after the full mark, so that vector kernels may store whole registers.
 pub const CHUNK_SLACK: usize = 4096;
+/// Levels of maps and arrays that a text writer follows: a peer may send a million, a stack has an end.
+pub const NESTING_MAX: usize = 256;
 /// Largest buffer one event may ask for; inputs have smaller limits of their own.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Idle buffers of the largest class that a shard keeps: they stay in cache, the rest goes back to the system.
 pub const POOL_BUFFERS_MAX: usize = 8;
 /// Tags a shard remembers before it forgets the quiet ones; forgetting costs a recompute.
 pub const TAGS_MAX: usize = 65_536;
-/// Arrays and maps an event may have within each other: what formats it descends into it. Fluent Bit's bound is near.
-pub const NESTING_MAX: usize = 128;
 /// Longest tag. A longer one is cut: plugins and file names could not take it anyway.
 pub const TAG_BYTES_MAX: usize = 4096;
 /// How often one record may be re-tagged before it is delivered as it is.
 pub const RETAGS_MAX: u32 = 8;
+/// How long an ack is awaited where `net.io_timeout` does not say: as long as a kernel tries to reach a peer.
+pub const ACK_WAIT: Duration = Duration::from_secs(190);
 /// Lines the log holds while its reader is slow; the rest is counted and dropped.
 pub const LOG_LINES_MAX: usize = 8192;
 /// Time between a plugin's last flush and its exit call: some say OK before they have sent.
@@ -37,8 +39,6 @@ pub const LANE_THREADS_MAX: usize = 64;
 pub const CONNECTIONS_MAX: usize = 65_536;
 /// Longest wait of the drive loop when nothing is due: bounds the cost of a lost wake-up.
 pub const IDLE_WAIT_MAX: Duration = Duration::from_secs(1);
-/// How long an ack is awaited where `net.io_timeout` does not say: as long as a kernel tries to reach a peer.
-pub const ACK_WAIT: Duration = Duration::from_secs(190);
 /// Chunks formatted ahead for one sink by one shard.
 pub const SINK_JOBS_MAX: usize = 2;
 

@@ -87,7 +87,7 @@ fn forward_cases() -> Vec<Case> {
             "an entry is no event; 2 before it were kept",
         ),
         case("nesting without end", nested(100_000), "an entry is no event; 0 before it were kept"),
-        case("nesting that has an end", nested(200), "an entry is no event; 0 before it were kept"),
+        case("nesting that has an end", nested(300), "an entry is no event; 0 before it were kept"),
         case(
             "a broken head of gzip",
             packed(b"\x1f\x8bnonsense", b"gzip"),

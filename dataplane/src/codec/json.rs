@@ -8,7 +8,7 @@ use crate::event::encoder::{put_bool, put_f64, put_int, put_nil, put_str, put_ui
 use crate::kernel::json_scan::string_end;
 
 /// Nesting a text may have.
-pub const DEPTH_MAX: usize = crate::limits::NESTING_MAX;
+pub const DEPTH_MAX: usize = 128;
 
 /// Why a text has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
