@@ -1,5 +1,7 @@
 //! Clients that others wrote.
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 
 use crate::support::clients::go_client;
@@ -15,11 +17,15 @@ fn fluent_logger_for_go_gets_an_ack_for_each_of_100_000_events() {
     let config = format!(
         "[SERVICE]\n    shards 2\n    flush 0.2\n\
          [INPUT]\n    name forward\n    listen 127.0.0.1\n    port 0\n\
-         [INPUT]\n    name forward\n    unix_path {}\n\
+         [INPUT]\n    name forward\n    unix_path {}\n    unix_perm 0640\n\
          [OUTPUT]\n    name stdout\n    match *\n    format json_lines\n    json_date_key off\n",
         socket.display()
     );
+    // Left over from a run that was killed: it is replaced.
+    drop(UnixListener::bind(&socket).expect("a socket in a folder of our own"));
     let run = Dataplane::with_config(&config).started();
+    let mode = std::fs::metadata(&socket).expect("the socket is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
     let address = run.address("forward.0");
     let port = address.port().to_string();
     let path = socket.to_str().expect("a path of letters");

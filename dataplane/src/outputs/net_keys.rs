@@ -37,7 +37,7 @@ config::config_map! {
         "net.connect_timeout" => connect_timeout: Seconds, default "10s";
         /// Whether a connection that took too long is an error in the log, else a debug line.
         "net.connect_timeout_log_error" => connect_timeout_log_error: bool, default "true";
-        /// Time one read or write may make no progress; 0 for no limit.
+        /// Time one read or write may take; 0 for no limit.
         "net.io_timeout" => io_timeout: Seconds, default "0";
         /// Names are always resolved by the system, off the shard: nothing to set.
         "net.dns.resolver" => resolver: Resolver, default "async";

@@ -35,6 +35,9 @@ pub enum ConnectAddress {
 impl fmt::Display for ConnectAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ConnectAddress::Tcp(host, port) if host.contains(':') && !host.starts_with('[') => {
+                write!(f, "[{host}]:{port}")
+            }
             ConnectAddress::Tcp(host, port) => write!(f, "{host}:{port}"),
             ConnectAddress::Unix(path) => write!(f, "{}", path.display()),
         }

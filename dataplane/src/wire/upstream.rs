@@ -21,7 +21,7 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct UpstreamRules {
     /// How long a connection may take to be there; `None` for no limit of our own.
     pub connect_wait: Option<Duration>,
-    /// How long one read or write may make no progress; `None` for no limit.
+    /// How long one read, or the write of a quarter of a MiB, may take; `None` for no limit.
     pub io_wait: Option<Duration>,
     /// How connections are kept; `None` closes each after its exchange.
     pub keepalive: Option<Keepalive>,
