@@ -168,6 +168,31 @@ fn a_peer_that_never_reads_holds_the_sender_back_and_loses_nothing() {
     });
 }
 
+#[test]
+fn an_output_that_never_answers_stops_no_other_and_no_ack() {
+    const EACH: u32 = 100;
+    const FRAMES: u32 = 50;
+    const TEXT: usize = 50;
+    let arrivals = Arrivals::new(EACH * FRAMES, TEXT);
+    let gate = Gate::default();
+    let (taking, waiting) = (Arc::clone(&arrivals), gate.clone());
+    let peer = Peer::start(move |_, frame| {
+        waiting.wait();
+        taking.take(frame);
+        Answer::Send(ack_of(frame))
+    });
+    let other = "    require_ack_response on\n[OUTPUT]\n    name stdout\n    match *\n";
+    let run = pair("", "", peer.address.port(), other);
+    let mut frame = PackedFrame::new("load", EACH as usize, TEXT);
+    assert_eq!(send_acked(run.address("forward.0"), &mut frame, 0, FRAMES), FRAMES);
+    run.wait_for_stdout(|text| text.lines().count() == (EACH * FRAMES) as usize);
+    assert_eq!(arrivals.total.load(Ordering::Acquire), 0);
+    gate.open();
+    arrivals.wait_for_all();
+    let law = run.stop().law();
+    assert_eq!(law.delivered, u64::from(EACH * FRAMES), "{}", law.line);
+}
+
 const TAGS: u32 = 10_000;
 
 /// Sends one frame of so many events for each of the tags; returns the bytes of all entries, each acked.

@@ -71,6 +71,24 @@ config::config_map! {
         "tls.verify_hostname" => later "off";
         /// Verbosity of TLS.
         "tls.debug" => later "1";
+        /// File of certificates that are trusted.
+        "tls.ca_file" => later;
+        /// Folder of certificates that are trusted.
+        "tls.ca_path" => later;
+        /// Own certificate.
+        "tls.crt_file" => later;
+        /// Key of the own certificate.
+        "tls.key_file" => later;
+        /// Password of the key.
+        "tls.key_passwd" => later;
+        /// Name asked for.
+        "tls.vhost" => later;
+        /// Oldest version of TLS.
+        "tls.min_version" => later;
+        /// Newest version of TLS.
+        "tls.max_version" => later;
+        /// Ciphers.
+        "tls.ciphers" => later;
     }
 }
 
