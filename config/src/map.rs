@@ -23,6 +23,18 @@ pub struct KeySpec {
     pub later: bool,
 }
 
+/// One table of two: a plugin's own keys, and those it shares with others. `N` is the sum of their lengths.
+pub const fn join_keys<const N: usize>(own: &[KeySpec], shared: &[KeySpec]) -> [KeySpec; N] {
+    assert!(N > 0 && own.len() + shared.len() == N);
+    let mut joined = [if own.is_empty() { shared[0] } else { own[0] }; N];
+    let mut index = 0;
+    while index < N {
+        joined[index] = if index < own.len() { own[index] } else { shared[index - own.len()] };
+        index += 1;
+    }
+    joined
+}
+
 /// The settings of a plugin, read from a section.
 pub trait Settings: Sized {
     /// Its keys.

@@ -23,6 +23,8 @@ pub const TAGS_MAX: usize = 65_536;
 pub const TAG_BYTES_MAX: usize = 4096;
 /// How often one record may be re-tagged before it is delivered as it is.
 pub const RETAGS_MAX: u32 = 8;
+/// How long an ack is awaited where `net.io_timeout` does not say: as long as a kernel tries to reach a peer.
+pub const ACK_WAIT: Duration = Duration::from_secs(190);
 /// Lines the log holds while its reader is slow; the rest is counted and dropped.
 pub const LOG_LINES_MAX: usize = 8192;
 /// Time between a plugin's last flush and its exit call: some say OK before they have sent.

@@ -15,7 +15,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub mod clients;
 pub mod events;
+pub mod frames;
+pub mod peer;
 pub mod plugins;
 
 /// How long anything may take before a test fails.

@@ -6,7 +6,7 @@
 use crate::event::encoder::{HEADER_START, event_header_with_metadata};
 use crate::event::msgpack::{Head, read_head};
 use crate::event::reader::read_time;
-use crate::kernel::msgpack_skip::{SkipError, skip_value};
+use crate::kernel::msgpack_skip::{SkipError, skip_shallow_value};
 
 /// Why the walk stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub fn append_events(source: &[u8], out: &mut Vec<u8>, room_bytes: usize) -> App
             break Stop::End;
         }
         let is_stored = rest.len() > 12 && rest[..4] == HEADER_START;
-        let end = if is_stored { stored_end(rest) } else { skip_value(rest) };
+        let end = if is_stored { stored_end(rest) } else { skip_shallow_value(rest) };
         let length = match end {
             Ok(length) => length,
             Err(SkipError::Incomplete) => break Stop::Incomplete,
@@ -79,7 +79,7 @@ fn stored_end(bytes: &[u8]) -> Result<usize, SkipError> {
     let (mut at, maps) = if bytes[12] == 0x80 { (13, 1) } else { (12, 2) };
     for _ in 0..maps {
         match bytes.get(at) {
-            Some(0x80..=0x8f | 0xde | 0xdf) => at += skip_value(&bytes[at..])?,
+            Some(0x80..=0x8f | 0xde | 0xdf) => at += skip_shallow_value(&bytes[at..])?,
             Some(_) => return Err(SkipError::Invalid),
             None => return Err(SkipError::Incomplete),
         }
@@ -127,7 +127,9 @@ pub fn append_event(
 
 fn take_map<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let Head::Map(_) = read_head(&mut &rest[..])? else { return None };
-    crate::event::msgpack::take_value(rest)
+    let (map, after) = rest.split_at(skip_shallow_value(rest).ok()?);
+    *rest = after;
+    Some(map)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! a stack, so there is no recursion and no allocation. Measured in a prototype at 8.6 GB/s against 4.9 GB/s
 //! for reading markers one by one.
 
+use crate::limits::NESTING_MAX;
+
 /// Why a value has no length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipError {
@@ -100,6 +102,50 @@ pub fn skip_value(bytes: &[u8]) -> Result<usize, SkipError> {
     Walk::from(0).resume(bytes)
 }
 
+/// As [`skip_value`], for values that readers will descend into: one that nests deeper than they can is
+/// invalid. Only a value with that many containers is looked at twice.
+///
+/// # Errors
+/// When the value is not whole, not msgpack, or nests deeper than [`NESTING_MAX`].
+#[inline]
+pub fn skip_shallow_value(bytes: &[u8]) -> Result<usize, SkipError> {
+    let mut walk = Walk::from(0);
+    let length = walk.resume(bytes)?;
+    match walk.container_count > NESTING_MAX && nests_too_deep(&bytes[..length]) {
+        true => Err(SkipError::Invalid),
+        false => Ok(length),
+    }
+}
+
+/// Whether a whole value has more than [`NESTING_MAX`] arrays and maps within each other.
+#[cold]
+fn nests_too_deep(value: &[u8]) -> bool {
+    // Values still to come in each open container.
+    let mut open = [0u64; NESTING_MAX];
+    let (mut depth, mut at) = (0, 0);
+    while let Some(first) = value.get(at) {
+        let entry = TABLE[usize::from(*first)];
+        let Ok((payload, items)) = sized(entry.kind, &value[at + 1..]) else { return true };
+        at += usize::from(entry.fixed) + payload;
+        if items > 0 {
+            if depth == NESTING_MAX {
+                return true;
+            }
+            open[depth] = items;
+            depth += 1;
+            continue;
+        }
+        while depth > 0 {
+            open[depth - 1] -= 1;
+            if open[depth - 1] > 0 {
+                break;
+            }
+            depth -= 1;
+        }
+    }
+    false
+}
+
 /// A walk over one value whose bytes are still arriving: each is looked at once, however they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Walk {
@@ -107,12 +153,14 @@ pub struct Walk {
     at: usize,
     /// Values still to come.
     left: u64,
+    /// Arrays and maps met that are not empty.
+    container_count: usize,
 }
 
 impl Walk {
     /// Over the value that begins at this byte.
     pub fn from(at: usize) -> Walk {
-        Walk { at, left: 1 }
+        Walk { at, left: 1, container_count: 0 }
     }
 
     /// Bytes that must be there before the value can be whole, counted from the first of `bytes`.
@@ -126,7 +174,7 @@ impl Walk {
     /// When the value is not whole or not msgpack.
     #[inline]
     pub fn resume(&mut self, bytes: &[u8]) -> Result<usize, SkipError> {
-        let Walk { mut at, mut left } = *self;
+        let Walk { mut at, mut left, mut container_count } = *self;
         let incomplete = loop {
             if left == 0 {
                 break None;
@@ -144,13 +192,14 @@ impl Walk {
             };
             at += usize::from(entry.fixed) + payload;
             left = left - 1 + items;
+            container_count += usize::from(items > 0);
             // Every open value needs a byte at least: stop early instead of counting to four billion.
             if at > bytes.len() || left > (bytes.len() - at) as u64 {
                 // An invalid byte further on is found when the rest has come.
                 break Some(SkipError::Incomplete);
             }
         };
-        *self = Walk { at, left };
+        *self = Walk { at, left, container_count };
         match incomplete {
             Some(error) => Err(error),
             None if at > bytes.len() => Err(SkipError::Incomplete),
@@ -245,6 +294,29 @@ mod tests {
                 }
             }
         }
+    }
+
+    fn nested(opens: &[u8], depth: usize) -> Vec<u8> {
+        let mut bytes = opens.repeat(depth);
+        bytes.push(1);
+        // Each pair but the innermost has one value more.
+        bytes.resize(bytes.len() + if opens[0] == 0x92 { depth } else { 0 }, 0x90);
+        bytes
+    }
+
+    #[test]
+    fn a_value_may_nest_so_deep_and_no_deeper() {
+        for opens in [&[0x91][..], &[0x92], &[0x81, 7], &[0xdd, 0, 0, 0, 1]] {
+            let deepest = nested(opens, NESTING_MAX);
+            assert_eq!(skip_shallow_value(&deepest), Ok(deepest.len()));
+            let deeper = nested(opens, NESTING_MAX + 1);
+            assert_eq!(skip_shallow_value(&deeper), Err(SkipError::Invalid));
+            assert_eq!(skip_value(&deeper), Ok(deeper.len()));
+        }
+        let mut wide = vec![0xdc, 1, 0];
+        wide.extend([0x91, 0x91, 0x80].repeat(256));
+        assert_eq!(skip_shallow_value(&wide), Ok(wide.len()));
+        assert_eq!(skip_shallow_value(&nested(&[0x91], 1_000_000)), Err(SkipError::Invalid));
     }
 
     #[test]

@@ -5,11 +5,19 @@ use crate::plugin::descriptor::OutputPlugin;
 mod counter;
 mod file;
 mod flowcounter;
+mod forward;
 pub mod json_keys;
+pub mod net_keys;
 mod null;
 mod stdout;
 mod whole;
 
 /// Every built-in output, sorted by name.
-pub static OUTPUTS: &[&OutputPlugin] =
-    &[&counter::PLUGIN, &file::PLUGIN, &flowcounter::PLUGIN, &null::PLUGIN, &stdout::PLUGIN];
+pub static OUTPUTS: &[&OutputPlugin] = &[
+    &counter::PLUGIN,
+    &file::PLUGIN,
+    &flowcounter::PLUGIN,
+    &forward::PLUGIN,
+    &null::PLUGIN,
+    &stdout::PLUGIN,
+];

@@ -123,7 +123,7 @@ pub trait StreamInput {
 /// Who is on the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Text of the address without port; `unix` for unix sockets.
+    /// Address and port, without brackets, as Fluent Bit writes them; `unix` for unix sockets.
     pub address: String,
 }
 

@@ -128,7 +128,8 @@ pub fn stream_input(plugin: &InputPlugin, properties: &[(&str, &str)]) -> Box<dy
     }
 }
 
-fn context() -> BuildContext<'static> {
+/// Of an instance `test.0` on one shard.
+pub fn context() -> BuildContext<'static> {
     BuildContext {
         instance: "test.0",
         engine_keys: &[EngineKeys::KEYS],
@@ -152,9 +153,9 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A connection from 10.0.0.7.
+    /// A connection from 10.0.0.7:99.
     pub fn connect(input: &dyn StreamInput) -> Wire {
-        let mut framer = input.connect(&Peer { address: "10.0.0.7".into() });
+        let mut framer = input.connect(&Peer { address: "10.0.0.7:99".into() });
         assert!(framer.buffer_bytes_initial() <= framer.buffer_bytes_max());
         let mut reply = Vec::new();
         framer.greet(&mut reply);

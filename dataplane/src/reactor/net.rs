@@ -3,19 +3,21 @@
 //! glommio's own `bind` always shares the port and panics on a name it cannot resolve, and its `connect`
 //! resolves on the shard; so sockets are made here and handed over as descriptors.
 
+use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpStream, UnixStream};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::plugin::input::{ListenAddress, Sharing};
-use crate::reactor::{mailbox, timeout};
+use crate::reactor::{mailbox, sleep, timeout};
 
 /// Connections the kernel may queue before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -29,12 +31,25 @@ pub enum ConnectAddress {
     Unix(PathBuf),
 }
 
+/// `127.0.0.1:24224`, or the path.
+impl fmt::Display for ConnectAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectAddress::Tcp(host, port) if host.contains(':') && !host.starts_with('[') => {
+                write!(f, "[{host}]:{port}")
+            }
+            ConnectAddress::Tcp(host, port) => write!(f, "{host}:{port}"),
+            ConnectAddress::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
 /// A connected stream socket of this shard.
 pub enum Stream {
     /// TCP.
     Tcp(TcpStream),
-    /// A unix socket.
-    Unix(UnixStream),
+    /// A unix socket, and its descriptor, which glommio does not tell.
+    Unix(UnixStream, RawFd),
 }
 
 impl Stream {
@@ -50,7 +65,7 @@ impl Stream {
         // SAFETY: `raw` was just taken out of an owned socket, so it is open and has no other owner.
         unsafe {
             if is_unix {
-                Stream::Unix(UnixStream::from_raw_fd(raw))
+                Stream::Unix(UnixStream::from_raw_fd(raw), raw)
             } else {
                 Stream::Tcp(TcpStream::from_raw_fd(raw))
             }
@@ -64,10 +79,7 @@ impl Stream {
     pub async fn connect(address: &ConnectAddress, wait: Duration) -> io::Result<Stream> {
         let attempt = async {
             match address {
-                ConnectAddress::Unix(path) => match UnixStream::connect(path).await {
-                    Ok(stream) => Ok(Stream::Unix(stream)),
-                    Err(error) => Err(io::Error::from(error)),
-                },
+                ConnectAddress::Unix(path) => connect_unix(path).await,
                 ConnectAddress::Tcp(host, port) => connect_tcp(host, *port).await,
             }
         };
@@ -77,6 +89,20 @@ impl Stream {
         }
     }
 
+    /// Whether an idle connection is still good: the peer has neither closed it nor sent anything.
+    pub fn is_quiet(&self) -> bool {
+        let raw = match self {
+            Stream::Tcp(stream) => stream.as_raw_fd(),
+            Stream::Unix(_, descriptor) => *descriptor,
+        };
+        // SAFETY: `self` owns the descriptor and outlives this call.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(raw) };
+        let mut byte = [MaybeUninit::uninit()];
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let peeked = SockRef::from(&descriptor).recv_with_flags(&mut byte, flags);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Reads what is there, at most the length of the buffer; 0 at the end of the stream.
     ///
     /// # Errors
@@ -84,7 +110,7 @@ impl Stream {
     pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.read(buffer).await,
-            Stream::Unix(stream) => stream.read(buffer).await,
+            Stream::Unix(stream, _) => stream.read(buffer).await,
         }
     }
 
@@ -95,7 +121,23 @@ impl Stream {
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.write_all(bytes).await,
-            Stream::Unix(stream) => stream.write_all(bytes).await,
+            Stream::Unix(stream, _) => stream.write_all(bytes).await,
+        }
+    }
+}
+
+/// A unix socket connects at once, or is refused, or its listener has no room yet.
+async fn connect_unix(path: &Path) -> io::Result<Stream> {
+    let address = SockAddr::unix(path)?;
+    loop {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&address) {
+            Ok(()) => return Ok(Stream::from_descriptor(socket.into())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => return Err(error),
         }
     }
 }
@@ -120,6 +162,7 @@ async fn connect_tcp(host: &str, port: u16) -> io::Result<Stream> {
 /// # Errors
 /// As the resolver says.
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = host.parse() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
@@ -220,7 +263,7 @@ impl Listener {
     pub fn accept(&self) -> io::Result<Option<(OwnedFd, String)>> {
         match self.socket.accept() {
             Ok((socket, peer)) => {
-                let text = peer.as_socket().map(|address| address.ip().to_string());
+                let text = peer.as_socket().map(|peer| format!("{}:{}", peer.ip(), peer.port()));
                 Ok(Some((socket.into(), text.unwrap_or_else(|| "unix".into()))))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),

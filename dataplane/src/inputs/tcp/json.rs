@@ -8,6 +8,7 @@ use crate::event::encoder::{HEADER_BYTES, event_header, put_map_len, put_str};
 use crate::event::time::EventTime;
 use crate::inputs::tcp::{PIECE_BYTES, too_long};
 use crate::limits::READ_BYTES;
+use crate::log::Log;
 use crate::plugin::input::{CloseReason, DropCause, EventSink, Fed, Framer, Next, OpenBatch};
 
 /// JSON values one after another.
@@ -19,6 +20,14 @@ pub(super) struct Json {
     /// Bytes of an unfinished value that was tried; 0 when it is short enough to be tried at any
     /// time.
     tried_bytes: usize,
+    /// Told of the first bytes that are no JSON.
+    complain: Option<Complaint>,
+}
+
+/// A log, and the peer that its line is about.
+pub(super) struct Complaint {
+    pub(super) log: Log,
+    pub(super) peer: String,
 }
 
 /// An unfinished value up to this length is tried again whenever more has come; a longer one only
@@ -50,13 +59,14 @@ impl Json {
         tag: Arc<[u8]>,
         record_bytes_max: usize,
         source: Option<(&[u8], &[u8])>,
+        complain: Complaint,
     ) -> Json {
         let mut encoded = Vec::new();
         if let Some((key, address)) = source {
             put_str(&mut encoded, key);
             put_str(&mut encoded, address);
         }
-        Json { tag, record_bytes_max, source: encoded, tried_bytes: 0 }
+        Json { tag, record_bytes_max, source: encoded, tried_bytes: 0, complain: Some(complain) }
     }
 
     /// Appends values to one batch, with a window of so many bytes for each. Returns bytes
@@ -210,6 +220,9 @@ impl Framer for Json {
                     // What follows cannot be told apart from the broken value. Fluent Bit drops all
                     // that it has read, too, and keeps the connection.
                     sink.drop_records(DropCause::Malformed, 1);
+                    if let Some(Complaint { log, peer }) = self.complain.take() {
+                        log.warn(format_args!("{peer}: invalid JSON message, skipping"));
+                    }
                     self.tried_bytes = 0;
                     return Ok(Fed { consumed: bytes.len(), needed: 0 });
                 }
@@ -300,10 +313,10 @@ mod tests {
                 panic!("{count}");
             };
             assert_eq!(entries.len(), count + 1);
-            assert_eq!(entries[count], ("from".into(), "10.0.0.7".into()));
+            assert_eq!(entries[count], ("from".into(), "tcp://10.0.0.7:99".into()));
         }
         let (sink, _) = run(&[("source_address_key", "from")], b"[1]", &[usize::MAX]);
-        assert_eq!(bodies(&sink), [r#"{"msg": [1], "from": "10.0.0.7"}"#]);
+        assert_eq!(bodies(&sink), [r#"{"msg": [1], "from": "tcp://10.0.0.7:99"}"#]);
     }
 
     #[test]

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use config::{Problem, Problems, Section, Settings, Value};
 
-use crate::inputs::tcp::json::Json;
+use crate::inputs::tcp::json::{Complaint, Json};
 use crate::inputs::tcp::text::Text;
+use crate::log::Log;
 use crate::plugin::descriptor::{BuildContext, InputPlugin, Placement};
 use crate::plugin::input::{
     CloseReason, DropCause, EventSink, Framer, InputDefinition, InputPlace, InputTag,
@@ -171,7 +172,7 @@ impl InputDefinition for Tcp {
         vec![ListenAddress::Tcp { host, port, shared }]
     }
 
-    fn start(&self, _place: &InputPlace, tag: &InputTag) -> Result<Source, String> {
+    fn start(&self, place: &InputPlace, tag: &InputTag) -> Result<Source, String> {
         let Kibibytes(record_kib) = self.settings.buffer_size.unwrap_or(self.settings.chunk_size);
         let input = TcpInput {
             tag: tag.text.as_bytes().into(),
@@ -179,6 +180,7 @@ impl InputDefinition for Tcp {
             separator: self.separator.as_slice().into(),
             record_bytes_max: record_kib * 1024,
             address_key: self.settings.source_address_key.clone(),
+            log: place.log.clone(),
         };
         Ok(Source::Connections(Box::new(input)))
     }
@@ -190,6 +192,7 @@ struct TcpInput {
     separator: Arc<[u8]>,
     record_bytes_max: usize,
     address_key: Option<String>,
+    log: Log,
 }
 
 impl StreamInput for TcpInput {
@@ -198,8 +201,10 @@ impl StreamInput for TcpInput {
         if self.format == Format::None {
             return Box::new(Text::new(tag, record_bytes_max, &self.separator));
         }
-        let source = self.address_key.as_ref().map(|key| (key.as_bytes(), peer.address.as_bytes()));
-        Box::new(Json::new(tag, record_bytes_max, source))
+        let address = format!("tcp://{}", peer.address);
+        let source = self.address_key.as_ref().map(|key| (key.as_bytes(), address.as_bytes()));
+        let complain = Complaint { log: self.log.clone(), peer: peer.address.clone() };
+        Box::new(Json::new(tag, record_bytes_max, source, complain))
     }
 }
 
