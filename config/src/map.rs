@@ -23,6 +23,14 @@ pub struct KeySpec {
     pub later: bool,
 }
 
+impl KeySpec {
+    /// Whether it is this key. A name that ends in `_` is the front of many: `parser_1`, `parser_2`...
+    fn is_for(&self, key: &str) -> bool {
+        let front = if self.name.ends_with('_') { key.get(..self.name.len()) } else { Some(key) };
+        front.is_some_and(|front| front.eq_ignore_ascii_case(self.name))
+    }
+}
+
 /// The settings of a plugin, read from a section.
 pub trait Settings: Sized {
     /// Its keys.
@@ -42,7 +50,7 @@ pub fn check_keys(
 ) {
     let plugin = section.plugin_name().map_or(section.name.as_str(), |name| name.value.as_str());
     for (index, property) in section.properties.iter().enumerate() {
-        let known = keys.iter().find(|spec| spec.name.eq_ignore_ascii_case(&property.key));
+        let known = keys.iter().find(|spec| spec.is_for(&property.key));
         let Some(spec) = known else {
             let mut elsewhere = others.iter().flat_map(|table| table.iter());
             if elsewhere.any(|spec| spec.name.eq_ignore_ascii_case(&property.key)) {
@@ -71,7 +79,7 @@ pub fn check_keys(
 /// A key whose feature does not exist yet is accepted where its value means off, and refused otherwise.
 fn check_later(spec: &KeySpec, property: &crate::document::Property, problems: &mut Problems) {
     let Some(off) = spec.default else {
-        let message = format!("`{}` is not supported yet: remove it", spec.name);
+        let message = format!("`{}` is not supported yet: remove it", property.key.to_lowercase());
         problems.push(Problem::error(property.key_span, message));
         return;
     };
