@@ -176,6 +176,15 @@ impl Finder {
         {
             return Met::Exists;
         }
+        let bytes = path.as_os_str().as_encoded_bytes();
+        if self.plan.tag_regex.as_ref().is_some_and(|regex| !regex.is_match(bytes)) {
+            if self.plan.spread.refuse(&path) == Refusal::New {
+                let shown = path.display();
+                self.log
+                    .error(format_args!("`{shown}` is not read: `tag_regex` does not match it"));
+            }
+            return Met::Exists;
+        }
         let opened = OpenFile::open(&path).and_then(|file| Ok((file.state()?, file)));
         match opened {
             Ok((state, file)) if state.kind == FileKind::Regular => {

@@ -272,7 +272,7 @@ impl FileSpread {
     pub fn walked(&self, began_ns: u64) {
         let state = &mut *self.state();
         state.walks_done += 1;
-        state.refused.retain(|path| path.exists());
+        state.refused.retain(|path| path.symlink_metadata().is_ok());
         state.files.retain(|_, entry| match entry {
             Entry::Taken { .. } => true,
             Entry::Resting { seen_ns, .. } => *seen_ns >= began_ns,
