@@ -374,19 +374,20 @@ fn lost_notifications_are_made_good_by_looking() {
     let keys = " path @/*.log\n refresh_interval 3600\n watcher_interval 3600\n \
                 progress_check_interval 3600\n rotate_wait 3600";
     let tail = Tail::start(keys, |_| {});
-    let mut writers = ["a.log", "b.log"].map(|name| Writer::new(tail.path(name)));
-    tail.wait_until_open("a.log");
-    tail.wait_until_open("b.log");
+    let names = ["a.log", "b.log", "c.log", "d.log"];
+    let mut writers = names.map(|name| Writer::new(tail.path(name)));
+    names.iter().for_each(|name| tail.wait_until_open(name));
     tail.run.signal("STOP");
-    // Changes of one file in a row are one event, so two take turns.
-    for number in 0..limit + 10 {
-        writeln!(writers[(number % 2) as usize].file, "{number:07}").expect("a file");
+    // Changes of one file in a row are one event, so the files take turns, two on each shard.
+    let written = 2 * limit + 10;
+    for number in 0..written {
+        writeln!(writers[(number % 4) as usize].file, "{number:07}").expect("a file");
     }
-    tail.append("after.log", format!("{:07}\n", limit + 10));
+    tail.append("after.log", format!("{written:07}\n"));
     tail.run.signal("CONT");
     tail.run.wait_for_log("changes of files were lost, looking at all of them");
-    tail.wait_for_lines(limit as usize + 11);
-    assert_once(tail.stop(0).0, limit + 11);
+    tail.wait_for_lines(written as usize + 1);
+    assert_once(tail.stop(0).0, written + 1);
 }
 
 #[test]
