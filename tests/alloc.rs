@@ -64,7 +64,8 @@ fn run(config: &str, load: impl FnOnce()) -> u64 {
     let mut document = Document::empty();
     config::load(&mut document, Some(&path), &|_| None, &mut problems);
     let service = ServiceSettings::of(&document.service, &mut problems).unwrap();
-    let surroundings = Surroundings { loaded: &[], shard_count: 1, mem_limit_bytes: 1 << 30 };
+    let surroundings =
+        Surroundings { loaded: &[], unloaded_count: 0, shard_count: 1, mem_limit_bytes: 1 << 30 };
     let pipeline = build::build(&document, service, &surroundings, &mut problems).unwrap();
     assert_eq!(problems.error_count(), 0);
     let host = PluginHost::start().unwrap();

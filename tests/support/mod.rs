@@ -91,6 +91,12 @@ impl Dataplane {
         self
     }
 
+    /// Standard input comes from there.
+    pub fn stdin_from(mut self, stdin: impl Into<Stdio>) -> Dataplane {
+        self.stdin = stdin.into();
+        self
+    }
+
     /// Standard output goes there instead of being kept.
     pub fn stdout_to(mut self, stdout: impl Into<Stdio>) -> Dataplane {
         self.stdout = Some(stdout.into());

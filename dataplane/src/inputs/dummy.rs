@@ -39,7 +39,7 @@ config::config_map! {
         "copies" => copies: u32, default "1";
         /// Ticks in all; 0 goes on for ever.
         "samples" => samples: u64, default "0";
-        /// Time of the first record, seconds since 1970; -1 takes the clock.
+        /// Time of the first record, seconds since 1970; -1 for both parts takes the clock.
         "start_time_sec" => start_time_sec: i64, default "-1";
         /// Nanoseconds of that time.
         "start_time_nsec" => start_time_nsec: i64, default "-1";
@@ -47,8 +47,8 @@ config::config_map! {
         "fixed_timestamp" => fixed_timestamp: bool, default "off";
         /// Makes the first records before anything is asked for; ticks begin at once here anyway.
         "flush_on_startup" => flush_on_startup: bool, default "off";
-        /// Hangs at the exit, for tests of Fluent Bit.
-        "test_hang_on_exit" => later "false";
+        /// Hangs at the stop, for tests of Fluent Bit itself.
+        "test_hang_on_exit" => later "off";
     }
 }
 
@@ -152,11 +152,12 @@ impl TimedInput for Generator {
 impl Generator {
     fn time(&self, now: EventTime) -> EventTime {
         let first = self.first.unwrap_or(now);
-        if self.settings.start_time_sec < 0 {
+        if self.settings.start_time_sec < 0 && self.settings.start_time_nsec < 0 {
             return if self.settings.fixed_timestamp { first } else { now };
         }
-        let base = self.settings.start_time_sec as u64 * 1_000_000_000
-            + self.settings.start_time_nsec.max(0) as u64;
+        let nanos_of = |value: i64, unit: u64| u64::try_from(value).unwrap_or(0) * unit;
+        let base = nanos_of(self.settings.start_time_sec, 1_000_000_000)
+            + nanos_of(self.settings.start_time_nsec, 1);
         if self.settings.fixed_timestamp {
             return EventTime::from_unix_nanos(base);
         }

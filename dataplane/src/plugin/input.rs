@@ -171,7 +171,8 @@ pub struct CloseReason(pub String);
 
 /// An input that works in turns, such as `tail`.
 pub trait TurnInput {
-    /// Does a bounded amount of work (about half a millisecond, or one read of each ready file).
+    /// Does a bounded amount of work (about half a millisecond, or one read of each ready file). While the sink
+    /// is paused it reads nothing, but may open files that could be gone after the pause.
     fn turn(&mut self, now: EventTime, sink: &mut dyn EventSink) -> Turn;
 
     /// A descriptor that becomes readable when a sleeping input should take a turn (inotify).

@@ -25,6 +25,9 @@ use crate::reactor::readiness::Readiness;
 use crate::reactor::{now, sleep, spawn, yield_now};
 use crate::shard::drive::Engine;
 
+/// Shortest time between two turns of a paused input.
+const PAUSED_TURN_MIN: Duration = Duration::from_millis(10);
+
 /// What a shard has to drive.
 pub struct Sources {
     /// The started inputs.
@@ -155,7 +158,6 @@ fn turns(
             }
         };
         loop {
-            engine.wait_open(id).await;
             if engine.stop.is_set() {
                 break;
             }
@@ -170,6 +172,16 @@ fn turns(
                             _ => std::future::pending().await,
                         }
                     };
+                    if engine.flow(id) == Flow::Paused {
+                        // It reads nothing now, and looks after its files at a calm pace.
+                        let calm = sleep(PAUSED_TURN_MIN);
+                        or(engine.wait_open(id), async {
+                            calm.await;
+                            or(woken, sleep(time)).await
+                        })
+                        .await;
+                        continue;
+                    }
                     or(woken, or(sleep(time), engine.stop.wait())).await;
                 }
                 Turn::Ended => return,

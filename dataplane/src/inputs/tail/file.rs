@@ -114,6 +114,8 @@ pub struct TailedFile {
     unfinished_bytes: u64,
     /// Size when last looked at.
     size: u64,
+    /// Where what is known to have been written ends: more than the place is still to be read.
+    written_end: u64,
     /// Last change when last looked at.
     modified_secs: i64,
     /// Decompresses it, where its name says so. The place is then one in the text.
@@ -130,6 +132,11 @@ impl TailedFile {
     pub fn new(given: Given, tag: Vec<u8>, template: LineTemplate) -> TailedFile {
         let Given { found, start } = given;
         let gzip = is_gzip_name(&found.path).then(|| Box::new(Gzip::new(start.place.offset)));
+        let written_end = match start.place.marker.bytes() {
+            [] => found.state.size,
+            // Read before, and perhaps another file by now.
+            _ => start.place.offset,
+        };
         TailedFile {
             id: found.state.id,
             path: found.path,
@@ -140,6 +147,7 @@ impl TailedFile {
             position: Position::LineStart,
             unfinished_bytes: 0,
             size: found.state.size,
+            written_end,
             modified_secs: found.state.modified_secs,
             gzip,
             cold_since_ns: None,
@@ -194,12 +202,10 @@ impl TailedFile {
             self.gzip = Some(gzip);
             return visited;
         }
-        if state.size < self.place.offset {
-            self.restart(visit, state.size);
+        if state.size < self.written_end {
+            self.shrink(visit, state.size);
         }
-        if state.size < self.place.offset + self.unfinished_bytes {
-            self.unfinished_bytes = 0;
-        }
+        let written_end = std::mem::replace(&mut self.written_end, state.size);
         self.size = state.size;
         self.modified_secs = state.modified_secs;
         if self.unfinished_bytes >= PROBE_BYTES && !self.probe(visit)? {
@@ -217,7 +223,7 @@ impl TailedFile {
             return Ok(self.cold(visit.now_ns));
         }
         if visit.buffer[..before] != *self.place.marker.bytes() {
-            self.restart(visit, state.size);
+            self.restart(visit, state.size, written_end.saturating_sub(self.place.offset));
             return Ok(Visited::More(0));
         }
         let buffer = std::mem::take(visit.buffer);
@@ -254,9 +260,9 @@ impl TailedFile {
         size: u64,
     ) -> io::Result<Visited> {
         if size < gzip.raw_offset() {
+            // What is in a part that was not read is not known.
             *gzip = Gzip::new(0);
-            self.size = self.place.offset;
-            self.restart(visit, size);
+            self.restart(visit, size, 0);
         }
         let wanted = READ_BYTES.max(visit.rules.line_bytes_max);
         let patience = self.patience(visit.now_ns);
@@ -313,10 +319,26 @@ impl TailedFile {
         }
     }
 
-    /// The file was truncated: starts again at its head, and says what could not be read.
-    fn restart(&mut self, visit: &mut Visit<'_>, size: u64) {
+    /// The file is shorter than it was. Where what was read is gone too, it starts again.
+    fn shrink(&mut self, visit: &mut Visit<'_>, size: u64) {
+        if size < self.place.offset {
+            self.restart(visit, size, self.written_end.saturating_sub(self.place.offset));
+            return;
+        }
+        let lost_bytes = self.written_end - size;
+        self.unfinished_bytes = 0;
+        visit.sink.drop_records(DropCause::Vanished, 1);
+        visit.log.warn(format_args!(
+            "`{}` was truncated to {size} bytes before its last {lost_bytes} bytes were read",
+            self.path.display()
+        ));
+    }
+
+    /// The file was truncated and what was read is gone: starts again at its head, and says what was lost.
+    fn restart(&mut self, visit: &mut Visit<'_>, size: u64, unread_bytes: u64) {
         let lost_bytes = match self.position {
-            Position::LineStart => self.size.saturating_sub(self.place.offset),
+            Position::LineStart => unread_bytes,
+            // Its one line was counted when it became too long.
             Position::Discarding => 0,
         };
         let path = self.path.display();
@@ -333,7 +355,7 @@ impl TailedFile {
         self.position = Position::LineStart;
         self.unfinished_bytes = 0;
         self.forgotten_offset = 0;
-        self.size = size;
+        self.written_end = size;
     }
 
     /// Takes what it can of a block that begins at the place.
@@ -350,6 +372,7 @@ impl TailedFile {
             // of the file may as well be space that is reserved and not written yet.
             let zeros = leading_zeros(block);
             if zeros == block.len() && zeros < block_bytes_max {
+                self.written_end = self.place.offset;
                 return Taken { bytes: 0, flow: Flow::Open };
             }
             at = zeros;
@@ -440,6 +463,7 @@ impl TailedFile {
         self.place.offset += taken as u64;
         self.place.marker = Marker::of(&visit.buffer[..before + taken]);
         self.size = self.size.max(self.place.offset + left as u64);
+        self.written_end = self.written_end.max(self.size);
         let unforgotten = self.place.offset - self.forgotten_offset;
         if visit.rules.cache == CacheAdvice::Forget && unforgotten >= FORGET_BYTES {
             self.file.forget(self.forgotten_offset, unforgotten);

@@ -2,7 +2,7 @@
 //!
 //! What is a regular file, not excluded and not too old is opened once in the process and given to a shard.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::inputs::tail::TailPlan;
 use crate::inputs::tail::pattern::{Spot, Walk};
-use crate::inputs::tail::spread::{Choice, Found, Need};
+use crate::inputs::tail::spread::{Choice, Found, Need, Refusal};
 use crate::log::Log;
 use crate::reactor::file::{FileKind, FileState, OpenFile, state_at};
 use crate::reactor::monotonic_ns;
@@ -25,18 +25,22 @@ const WALK_SHARE: u64 = 20;
 const DESCRIPTOR_PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether a path led to something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Met {
-    /// It did.
-    Exists,
-    /// It did not.
+    /// To nothing.
     Missing,
+    /// To a directory or something else that cannot be tailed.
+    NoFile,
+    /// To a file, if only one that cannot be read.
+    Exists,
 }
 
 struct Running {
     walk: Walk,
     began_ns: u64,
     worked_ns: u64,
+    /// The best that the paths of each pattern led to.
+    met: Vec<Met>,
 }
 
 /// Finds files for one shard.
@@ -51,8 +55,6 @@ pub struct Finder {
     /// Before this no walk begins, so that a directory in turmoil does not take the shard.
     walk_allowed_ns: u64,
     walks_done: u64,
-    /// Files that cannot be opened, so that it is said once.
-    refused: HashSet<PathBuf>,
     is_out_of_descriptors: Descriptors,
 }
 
@@ -74,7 +76,6 @@ impl Finder {
             next_walk_ns: 0,
             walk_allowed_ns: 0,
             walks_done: 0,
-            refused: HashSet::new(),
             is_out_of_descriptors: Descriptors::Enough,
         }
     }
@@ -116,7 +117,8 @@ impl Finder {
         if self.running.is_none() && now_ns >= self.next_walk_ns {
             self.next_walk_ns = u64::MAX;
             let walk = Walk::new(&self.plan.patterns);
-            self.running = Some(Running { walk, began_ns: now_ns, worked_ns: 0 });
+            let met = vec![Met::Missing; self.plan.patterns.len()];
+            self.running = Some(Running { walk, began_ns: now_ns, worked_ns: 0, met });
         }
         let mut running = self.running.take()?;
         let began_ns = monotonic_ns();
@@ -126,7 +128,9 @@ impl Finder {
                 is_done = true;
                 break;
             };
-            self.meet(path, Choice::Least, now_ns);
+            let met = self.meet(path, Choice::Least, now_ns);
+            let best = &mut running.met[running.walk.pattern_index()];
+            *best = (*best).max(met);
         }
         let ended_ns = monotonic_ns();
         running.worked_ns += ended_ns.saturating_sub(began_ns);
@@ -134,9 +138,11 @@ impl Finder {
             self.running = Some(running);
             return None;
         }
+        if self.walks_done == 0 && self.shard == 0 {
+            self.say_what_leads_nowhere(&running.met);
+        }
         self.walks_done += 1;
         self.plan.spread.walked(running.began_ns);
-        self.refused.retain(|path| path.exists());
         self.walk_allowed_ns = ended_ns + WALK_PAUSE_MIN_NS.max(running.worked_ns * WALK_SHARE);
         let pause = match std::mem::replace(&mut self.is_out_of_descriptors, Descriptors::Enough) {
             Descriptors::Enough => self.plan.refresh_interval,
@@ -154,23 +160,35 @@ impl Finder {
         let state = match state_at(&path) {
             Ok(state) => state,
             Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    self.refuse(&path, &error);
+                if error.kind() == io::ErrorKind::NotFound {
+                    return Met::Missing;
                 }
-                return Met::Missing;
+                self.refuse(&path, &error);
+                return Met::Exists;
             }
         };
-        if state.kind != FileKind::Regular
-            || self.plan.exclude.contains(&path)
+        if state.kind != FileKind::Regular {
+            return Met::NoFile;
+        }
+        if self.plan.exclude.contains(&path)
             || self.is_too_old(&state)
-            || self.plan.spread.need(state.id, state.size, now_ns) == Need::Nothing
+            || self.plan.spread.need(&state, now_ns) == Need::Nothing
         {
+            return Met::Exists;
+        }
+        let bytes = path.as_os_str().as_encoded_bytes();
+        if self.plan.tag_regex.as_ref().is_some_and(|regex| !regex.is_match(bytes)) {
+            if self.plan.spread.refuse(&path) == Refusal::New {
+                let shown = path.display();
+                self.log
+                    .error(format_args!("`{shown}` is not read: `tag_regex` does not match it"));
+            }
             return Met::Exists;
         }
         let opened = OpenFile::open(&path).and_then(|file| Ok((file.state()?, file)));
         match opened {
             Ok((state, file)) if state.kind == FileKind::Regular => {
-                self.refused.remove(&path);
+                self.plan.spread.accept(&path);
                 self.plan.spread.give(Found { file, state, path }, self.shard, choice);
             }
             Ok(_) => {}
@@ -185,6 +203,22 @@ impl Finder {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let oldest = now.as_secs().saturating_sub(age_max.as_secs());
         u64::try_from(state.modified_secs).unwrap_or(0) < oldest
+    }
+
+    /// After the first walk: patterns without a file, in which there may be a mistake.
+    fn say_what_leads_nowhere(&self, met: &[Met]) {
+        for (pattern, met) in self.plan.patterns.iter().zip(met) {
+            match met {
+                Met::Exists => {}
+                Met::NoFile => self.log.warn(format_args!(
+                    "`{pattern}` leads to a directory or a device, not to a file: nothing in it is \
+                     read; for the files of a directory add `/*`"
+                )),
+                Met::Missing => self
+                    .log
+                    .info(format_args!("no file matches `{pattern}` so far; what appears is read")),
+            }
+        }
     }
 
     fn refuse(&mut self, path: &Path, error: &io::Error) {
@@ -202,7 +236,7 @@ impl Finder {
                 let pause_ns = DESCRIPTOR_PAUSE.as_nanos() as u64;
                 self.next_walk_ns = self.next_walk_ns.min(monotonic_ns() + pause_ns);
             }
-        } else if self.refused.insert(path.to_owned()) {
+        } else if self.plan.spread.refuse(path) == Refusal::New {
             self.log
                 .error(format_args!("cannot read `{shown}`: {error}; trying again at each walk"));
         }

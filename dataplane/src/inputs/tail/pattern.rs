@@ -3,6 +3,7 @@
 //! An own walk, because it must say which directories to watch, stop in between, and keep the text of
 //! the pattern in the paths it finds: they become tags. Matching of one name is the crate `glob`.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ const WHOLE: MatchOptions = MatchOptions { require_literal_leading_dot: false, .
 /// One pattern of `path`.
 #[derive(Clone, Debug)]
 pub struct PathPattern {
+    /// As it was written.
+    text: String,
     /// What stands before the first name: `/`, `./` or nothing.
     root: String,
     parts: Vec<Part>,
@@ -53,10 +56,12 @@ impl PathPattern {
         let root = &expanded[..(expanded.len() - relative.len()).min(1)];
         let parts: Vec<Part> =
             relative.split('/').filter(|name| !name.is_empty()).map(Part::new).collect();
-        if parts.is_empty() || expanded.ends_with('/') {
-            return Err(format!("`{text}` names a directory: add a pattern such as `*.log`"));
+        if parts.is_empty() {
+            return Err(format!(
+                "`{text}` names no file: write a pattern such as `/var/log/*.log`"
+            ));
         }
-        Ok(PathPattern { root: root.to_owned(), parts })
+        Ok(PathPattern { text: text.to_owned(), root: root.to_owned(), parts })
     }
 
     /// Whether a walk could find this path.
@@ -68,6 +73,12 @@ impl PathPattern {
         let mut names = text.split('/');
         let all = self.parts.iter().all(|part| names.next().is_some_and(|name| part.matches(name)));
         all && names.next().is_none()
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
@@ -210,6 +221,11 @@ impl Walk {
         Walk { patterns, next_pattern: 0, levels: Vec::new(), spots: Vec::new() }
     }
 
+    /// Index of the pattern that gave the last path.
+    pub fn pattern_index(&self) -> usize {
+        self.next_pattern.saturating_sub(1)
+    }
+
     /// The directories that were seen, once for each part that is looked for in them.
     pub fn into_spots(self) -> Vec<Spot> {
         self.spots
@@ -347,7 +363,7 @@ mod tests {
         let home = PathPattern::parse("~/a.log", Some("/home/me/")).unwrap();
         assert!(home.matches(Path::new("/home/me/a.log")));
         assert!(PathPattern::parse("~me/a.log", Some("/home/me")).is_err());
-        assert!(PathPattern::parse("/var/log/", None).is_err());
+        assert!(PathPattern::parse("/", None).is_err());
         assert!(PathPattern::parse("logs/a[", None).unwrap().matches(Path::new("logs/a[")));
     }
 }

@@ -4,8 +4,8 @@
 //! fewest. It is handed over open, so a rename in between loses nothing, and it stays with its shard as long
 //! as it is open. What was closed but still exists rests here with its place: it is never read twice.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -44,6 +44,24 @@ pub struct Place {
     pub offset: u64,
     /// What stood before it; empty when nobody has looked.
     pub marker: Marker,
+}
+
+/// How a file was left that may be met again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Where to read on.
+    pub place: Place,
+    /// Its last change, in seconds since 1970.
+    pub modified_secs: i64,
+}
+
+/// Whether somebody has been told that a path cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nobody was.
+    New,
+    /// It was said.
+    Known,
 }
 
 /// Where a file is to be read from, and why.
@@ -117,7 +135,7 @@ enum Entry {
     /// Open on a shard, or on its way there.
     Taken { shard: usize, path: PathBuf },
     /// Closed, and perhaps still there.
-    Resting { place: Place, seen_ns: u64 },
+    Resting { place: Place, modified_secs: i64, seen_ns: u64 },
 }
 
 #[derive(Debug)]
@@ -129,6 +147,8 @@ struct State {
     given: Vec<Vec<Given>>,
     walks_done: usize,
     shards_at_end: usize,
+    /// Paths that cannot be read, so that it is said once.
+    refused: HashSet<PathBuf>,
 }
 
 /// The files of one `tail` instance.
@@ -150,6 +170,7 @@ impl FileSpread {
             given: (0..shard_count).map(|_| Vec::new()).collect(),
             walks_done: 0,
             shards_at_end: 0,
+            refused: HashSet::new(),
         };
         let has_given = (0..shard_count).map(|_| AtomicBool::new(false)).collect();
         FileSpread { state: Mutex::new(state), has_given, from_end }
@@ -161,14 +182,34 @@ impl FileSpread {
     }
 
     /// Whether a file that was met must be opened and [given](Self::give).
-    pub fn need(&self, id: FileId, size: u64, now_ns: u64) -> Need {
-        match self.state().files.get_mut(&id) {
+    pub fn need(&self, found: &FileState, now_ns: u64) -> Need {
+        match self.state().files.get_mut(&found.id) {
             None => Need::Open,
             Some(Entry::Taken { .. }) => Need::Nothing,
-            Some(Entry::Resting { place, seen_ns }) => {
+            Some(Entry::Resting { place, modified_secs, seen_ns }) => {
                 *seen_ns = now_ns;
-                if place.offset == size { Need::Nothing } else { Need::Open }
+                // Another file may have got the number of a removed one, and the same size.
+                match place.offset == found.size && *modified_secs == found.modified_secs {
+                    true => Need::Nothing,
+                    false => Need::Open,
+                }
             }
+        }
+    }
+
+    /// Whether it is news that a path cannot be read.
+    pub fn refuse(&self, path: &Path) -> Refusal {
+        match self.state().refused.insert(path.to_owned()) {
+            true => Refusal::New,
+            false => Refusal::Known,
+        }
+    }
+
+    /// A path can be read, or is gone.
+    pub fn accept(&self, path: &Path) {
+        let mut state = self.state();
+        if !state.refused.is_empty() {
+            state.refused.remove(path);
         }
     }
 
@@ -215,13 +256,14 @@ impl FileSpread {
         std::mem::take(&mut self.state().given[shard])
     }
 
-    /// A shard has closed a file, and would go on at `place` if it is met again.
-    pub fn closed(&self, id: FileId, place: Option<Place>, now_ns: u64) {
+    /// A shard has closed a file, and would go on there if it is met again.
+    pub fn closed(&self, id: FileId, rest: Option<Rest>, now_ns: u64) {
         let state = &mut *self.state();
         if let Some(Entry::Taken { shard, .. }) = state.files.remove(&id) {
             state.loads[shard] -= 1;
-            if let Some(place) = place {
-                state.files.insert(id, Entry::Resting { place, seen_ns: now_ns });
+            if let Some(Rest { place, modified_secs }) = rest {
+                let entry = Entry::Resting { place, modified_secs, seen_ns: now_ns };
+                state.files.insert(id, entry);
             }
         }
     }
@@ -230,6 +272,7 @@ impl FileSpread {
     pub fn walked(&self, began_ns: u64) {
         let state = &mut *self.state();
         state.walks_done += 1;
+        state.refused.retain(|path| path.symlink_metadata().is_ok());
         state.files.retain(|_, entry| match entry {
             Entry::Taken { .. } => true,
             Entry::Resting { seen_ns, .. } => *seen_ns >= began_ns,
@@ -255,8 +298,6 @@ pub enum AllAtEnd {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     const FROM_HEAD: FromEnd = FromEnd { initial: false, new: false };
@@ -282,7 +323,7 @@ mod tests {
         let (first, second) = (spread.take(0), spread.take(1));
         assert_eq!((first.len(), second.len()), (5, 5));
         assert!(spread.take(0).is_empty());
-        assert_eq!(spread.need(first[0].found.state.id, 9, 1), Need::Nothing);
+        assert_eq!(spread.need(&first[0].found.state, 1), Need::Nothing);
         spread.give(found(folder.path(), "follows", 1), 1, Choice::Asker);
         assert_eq!(spread.take(1).len(), 1);
     }
@@ -293,14 +334,17 @@ mod tests {
         let spread = FileSpread::new(1, FROM_HEAD);
         let give = |size| spread.give(found(folder.path(), "x", size), 0, Choice::Least);
         give(5);
-        let id = spread.take(0)[0].found.state.id;
+        let state = spread.take(0)[0].found.state;
         let place = Place { offset: 5, marker: Marker::of(b"hello") };
-        spread.closed(id, Some(place), 2);
-        assert_eq!(spread.need(id, 5, 3), Need::Nothing);
-        assert_eq!(spread.need(id, 9, 4), Need::Open);
+        let rest = Some(Rest { place, modified_secs: state.modified_secs });
+        spread.closed(state.id, rest, 2);
+        assert_eq!(spread.need(&state, 3), Need::Nothing);
+        assert_eq!(spread.need(&FileState { size: 9, ..state }, 4), Need::Open);
+        let of_same_size = FileState { modified_secs: state.modified_secs + 1, ..state };
+        assert_eq!(spread.need(&of_same_size, 4), Need::Open, "its number was given again");
         give(9);
         assert_eq!(spread.take(0)[0].start.place, place);
-        spread.closed(id, Some(place), 5);
+        spread.closed(state.id, rest, 5);
         spread.walked(6);
         give(9);
         let start = spread.take(0)[0].start;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::event::time::EventTime;
 use crate::inputs::tail::file::Visit;
+use crate::inputs::tail::spread::Rest;
 use crate::inputs::tail::turns::{FileKey, Queue, Reported, Slot, TailTurns};
 use crate::plugin::input::EventSink;
 
@@ -142,9 +143,10 @@ impl TailTurns {
                 log: &self.log,
             });
         }
-        let is_removed = slot.tailed.file.state().is_ok_and(|state| state.link_count == 0);
-        let place = (!is_removed).then(|| slot.tailed.place());
-        self.plan.spread.closed(slot.tailed.id, place, now_ns);
+        let left = slot.tailed.file.state().ok().filter(|state| state.link_count > 0);
+        let rest = left
+            .map(|state| Rest { place: slot.tailed.place(), modified_secs: state.modified_secs });
+        self.plan.spread.closed(slot.tailed.id, rest, now_ns);
         self.log.info(format_args!("closed `{}`", slot.tailed.path.display()));
     }
 }

@@ -273,6 +273,25 @@ fn a_truncated_file_is_read_from_its_start() {
     File::create(bench.path("a")).unwrap().write_all(b"seven\n").unwrap();
     bench.until("the newest line", |bench| bench.lines().len() == 4);
     assert_eq!(bench.lines()[3], "seven");
+    // And to more: nothing that was there is lost, so nothing is counted.
+    File::create(bench.path("a")).unwrap().write_all(b"eight\nnine\n").unwrap();
+    bench.until("both lines", |bench| bench.lines().len() == 6);
+    assert_eq!(bench.lines()[4..], ["eight", "nine"]);
+    assert_eq!(bench.dropped(DropCause::Vanished), 1);
+}
+
+#[test]
+fn what_is_cut_off_before_it_was_read_is_counted_whatever_follows() {
+    let folder = Bench::folder();
+    fs::write(folder.path().join("a"), "long unread\n".repeat(100_000)).unwrap();
+    let mut bench = Bench::start(folder, 1, &[("path", "@/a")]);
+    bench.until("the first block", |bench| !bench.shards[0].1.batches.is_empty());
+    let read = bench.lines().len();
+    assert!(read < 100_000, "one turn is not all");
+    // In place: what is left of it is read on.
+    let file = File::options().write(true).open(bench.path("a")).unwrap();
+    file.set_len("long unread\n".len() as u64 * 99_000).unwrap();
+    bench.until("what is left", |bench| bench.shards[0].1.events().len() == 99_000);
     assert_eq!(bench.dropped(DropCause::Vanished), 1);
 }
 
@@ -483,7 +502,7 @@ fn settings_that_cannot_work_are_refused_with_their_reason() {
             &[("path", "/x"), ("buffer_chunk_size", "64k")],
             "`buffer_chunk_size` (64000) is larger than `buffer_max_size` (32768): raise the latter",
         ),
-        (&[("path", "/x/")], "`/x/` names a directory: add a pattern such as `*.log`"),
+        (&[("path", "/x"), ("parser_1", "a")], "`parser_1` is not supported yet: remove it"),
         (&[("path", "/x"), ("tag_regex", "(")], "`tag_regex` cannot be used"),
     ];
     for (keys, expected) in table {

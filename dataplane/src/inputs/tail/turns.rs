@@ -33,8 +33,6 @@ const BYTES_PER_TURN: usize = 1024 * 1024;
 const PATHS_PER_TURN: usize = 64;
 /// Wait for a page that is on its way from the disk.
 const COLD_PAUSE: Duration = Duration::from_millis(1);
-/// Sleep where a turn finds that the sink is paused; the engine calls when it is not.
-const PAUSED_SLEEP: Duration = Duration::from_millis(10);
 /// Names a file for as long as it is open; never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FileKey(u64);
@@ -88,6 +86,14 @@ pub struct TailTurns {
     has_reported_end: Reported,
     pub(super) watch_complaint: Reported,
     pub(super) buffer: Vec<u8>,
+    /// Files that were changed and renamed, while changes are taken.
+    changed: Changed,
+}
+
+#[derive(Default)]
+struct Changed {
+    woken: Vec<FileKey>,
+    moved: Vec<FileKey>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,14 +135,14 @@ impl TailTurns {
             has_reported_end: Reported::No,
             watch_complaint: Reported::No,
             buffer: vec![0; READ_BYTES],
+            changed: Changed::default(),
         }
     }
 
     /// Takes what the kernel tells.
     fn take_changes(&mut self, now_ns: u64) -> More {
         let Some(watcher) = &self.watcher else { return More::None };
-        let mut moved = Vec::new();
-        let mut woken = Vec::new();
+        let Changed { mut woken, mut moved } = std::mem::take(&mut self.changed);
         let mut is_overflow = false;
         let (targets, finder) = (&mut self.targets, &mut self.finder);
         let drained = watcher.drain(|change| match change {
@@ -170,12 +176,13 @@ impl TailTurns {
             self.watcher = None;
             More::None
         });
-        for key in woken {
+        for key in woken.drain(..) {
             self.wake(key);
         }
-        for key in moved {
+        for key in moved.drain(..) {
             self.check_name(key, now_ns);
         }
+        self.changed = Changed { woken, moved };
         if is_overflow {
             self.log.warn("changes of files were lost, looking at all of them");
             self.finder.walk_soon();
@@ -328,22 +335,22 @@ impl TailTurns {
 
 impl TurnInput for TailTurns {
     fn turn(&mut self, now: EventTime, sink: &mut dyn EventSink) -> Turn {
-        if sink.flow() == Flow::Paused {
-            return Turn::Sleep(PAUSED_SLEEP);
-        }
         let now_ns = monotonic_ns();
         let more = self.take_changes(now_ns);
         self.look_at_vacancies(now_ns);
         self.find(now_ns);
         let mut stamp = now;
         self.sweep(now_ns, &mut stamp, sink);
-        let flow = self.read_ready(now_ns, &mut stamp, sink);
-        if let Some(turn) = self.end_of_process() {
+        // Paused, files are only looked after: what has left its name by the end of the pause is open then.
+        let flow = match sink.flow() {
+            Flow::Open => self.read_ready(now_ns, &mut stamp, sink),
+            Flow::Paused => Flow::Paused,
+        };
+        if let Some(turn) = self.end_of_process(now_ns, &mut stamp, sink) {
             return turn;
         }
         let is_busy = more == More::Perhaps
-            || flow == Flow::Paused
-            || !self.ready.is_empty()
+            || (flow == Flow::Open && !self.ready.is_empty())
             || self.finder.is_busy()
             || self.sweep.is_under_way()
             || self.plan.spread.has_given(self.shard);
@@ -399,7 +406,12 @@ impl TailTurns {
     }
 
     /// With `exit_on_eof`: the end, when every shard has read what was there at the start.
-    fn end_of_process(&mut self) -> Option<Turn> {
+    fn end_of_process(
+        &mut self,
+        now_ns: u64,
+        stamp: &mut EventTime,
+        sink: &mut dyn EventSink,
+    ) -> Option<Turn> {
         if !self.plan.exits_at_end
             || self.has_reported_end == Reported::Yes
             || !self.finder.has_walked()
@@ -409,13 +421,15 @@ impl TailTurns {
             return None;
         }
         self.has_reported_end = Reported::Yes;
-        for slot in self.files.values() {
-            let (path, left) = (slot.tailed.path.display(), slot.tailed.unfinished_bytes());
-            if left > 0 {
-                self.log.warn(format_args!(
-                    "`{path}` ends in {left} bytes without a newline, which were not delivered"
-                ));
-            }
+        for slot in self.files.values_mut().filter(|slot| slot.tailed.unfinished_bytes() > 0) {
+            slot.tailed.deliver_rest(&mut Visit {
+                buffer: &mut self.buffer,
+                rules: &self.plan.rules,
+                stamp,
+                now_ns,
+                sink,
+                log: &self.log,
+            });
         }
         match self.plan.spread.reached_end() {
             AllAtEnd::Yes => {
