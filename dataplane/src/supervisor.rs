@@ -1,6 +1,9 @@
 //! Runs a pipeline: opens listeners, initialises plugins, starts a pinned thread for each shard, and stops.
 //!
 //! The supervisor has a thread of its own, because the main thread does nothing but wait for signals.
+//! [`foreign`] holds what it does for loaded plugins.
+
+mod foreign;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,26 +12,26 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use config::service::{Grace, LogLevel};
-use ffi::{FlushHandle, InstanceConfig};
+use ffi::FlushHandle;
 
 use crate::chunk::InputId;
-use crate::flush::permits::Permits;
 use crate::flush::retry::Backoff;
 use crate::flush::scheduler::LanePolicy;
-use crate::lane::host::{LibraryId, PluginHost};
+use crate::lane::host::PluginHost;
 use crate::lane::sink::{self, SinkOwners, SinkPlan};
 use crate::lane::thread::{ForeignFlush, GroupPlan, ThreadGroup};
 use crate::lane::{Message, ShardSender};
-use crate::limits::{FOREIGN_LINGER, LANE_THREADS_MAX, SINK_JOBS_MAX};
+use crate::limits::{PULSE_INTERVAL, SINK_JOBS_MAX};
 use crate::log::{Level, Log};
 use crate::pipeline::keys::Workers;
 use crate::pipeline::{OutputInstance, OutputKind, Pipeline};
 use crate::plugin::input::InputPlace;
 use crate::plugin::output::{OutputDefinition, OutputPlace};
+use crate::reactor::executor::{self, Pulse};
 use crate::reactor::mailbox::{self, Receiver as Inbox};
+use crate::reactor::monotonic_ns;
 use crate::reactor::net::Listener;
 use crate::reactor::readiness::Readiness;
-use crate::reactor::{executor, monotonic_ns};
 use crate::route::mask::OutputId;
 use crate::shard::drive::{self, EnginePlan, InstanceName, Lane, ShardReport};
 use crate::shard::ledger::InputLedger;
@@ -79,16 +82,20 @@ pub fn run(
 ) -> Result<Ending, String> {
     let pipeline = Arc::new(pipeline);
     let listeners = open_listeners(&pipeline)?;
-    let foreign = init_plugins(&pipeline, host, log)?;
-    let (owners, owner_threads) = start_sinks(&pipeline, log)?;
-    let readiness =
-        Readiness::start().map_err(|error| format!("cannot watch descriptors: {error}"))?;
+    let prepared = prepare(&pipeline, host, log);
+    // What was initialised is ended, whatever keeps us from starting.
+    let prepared = prepared.inspect_err(|_| foreign::exit(host, log))?;
+    let Prepared { foreign, owners, owner_threads, readiness } = prepared;
     let last_flush_ns = Arc::new(AtomicU64::new(0));
     let (senders, inboxes): (Vec<ShardSender>, Vec<Inbox<Message>>) =
         (0..pipeline.shard_count).map(|_| mailbox::pair()).unzip();
+    let shards = Shards {
+        senders: senders.clone(),
+        pulses: senders.iter().map(|_| Pulse::default()).collect(),
+    };
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let plan = Arc::new(Plan {
-        groups: plan_groups(&pipeline),
+        groups: foreign::plan_groups(&pipeline),
         foreign,
         owners: owners.clone(),
         readiness,
@@ -107,12 +114,17 @@ pub fn run(
             true => None,
             false => Some(cores[index % cores.len()].id),
         };
-        let place =
-            ShardStart { index, cpu, inbox, listeners: listeners.take().unwrap_or_default() };
+        let place = ShardStart {
+            index,
+            cpu,
+            inbox,
+            pulse: shards.pulses[index].clone(),
+            listeners: listeners.take().unwrap_or_default(),
+        };
         let (plan, report) = (Arc::clone(&plan), report.clone());
         let thread = std::thread::Builder::new().name(format!("shard-{index}"));
         let thread = thread.spawn(move || {
-            let result = run_shard(&plan, place);
+            let result = run_shard(plan, place);
             // The supervisor may have given up on us at the deadline.
             let _ = report.send((index, result));
         });
@@ -122,8 +134,9 @@ pub fn run(
     drop(plan);
     log.info(format_args!("{} shards started", pipeline.shard_count));
     started();
-    let stopped = wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
     drop(senders);
+    let stopped = wait_and_stop(&pipeline, &shards, orders, &reports, log)?;
+    drop(shards);
     if stopped.abandoned == 0 {
         owners.end();
         for thread in threads.into_iter().chain(owner_threads) {
@@ -131,14 +144,30 @@ pub fn run(
             let _ = thread.join();
         }
     }
-    end_plugins(&pipeline, host, &stopped, last_flush_ns.load(Ordering::Relaxed), log);
+    foreign::end(host, stopped.abandoned, last_flush_ns.load(Ordering::Relaxed), log);
     Ok(say_the_law(&pipeline, &stopped, log))
+}
+
+/// What is there before the first shard starts.
+struct Prepared {
+    foreign: Vec<Option<FlushHandle>>,
+    owners: SinkOwners,
+    owner_threads: Vec<JoinHandle<()>>,
+    readiness: Readiness,
+}
+
+fn prepare(pipeline: &Pipeline, host: &PluginHost, log: &Log) -> Result<Prepared, String> {
+    let foreign = foreign::init(pipeline, host, log)?;
+    let (owners, owner_threads) = start_sinks(pipeline, log)?;
+    let readiness =
+        Readiness::start().map_err(|error| format!("cannot watch descriptors: {error}"))?;
+    Ok(Prepared { foreign, owners, owner_threads, readiness })
 }
 
 /// What all shards are started from.
 struct Plan {
     pipeline: Arc<Pipeline>,
-    groups: Groups,
+    groups: foreign::Groups,
     foreign: Vec<Option<FlushHandle>>,
     owners: SinkOwners,
     readiness: Readiness,
@@ -154,7 +183,22 @@ struct ShardStart {
     index: usize,
     cpu: Option<usize>,
     inbox: Inbox<Message>,
+    pulse: Pulse,
     listeners: Vec<(InputId, Listener)>,
+}
+
+/// The supervisor's ways to the shards.
+struct Shards {
+    senders: Vec<ShardSender>,
+    pulses: Vec<Pulse>,
+}
+
+impl Shards {
+    fn beat(&self) {
+        for pulse in &self.pulses {
+            pulse.beat();
+        }
+    }
 }
 
 fn open_listeners(pipeline: &Pipeline) -> Result<Vec<(InputId, Listener)>, String> {
@@ -167,47 +211,6 @@ fn open_listeners(pipeline: &Pipeline) -> Result<Vec<(InputId, Listener)>, Strin
         }
     }
     Ok(listeners)
-}
-
-fn init_plugins(
-    pipeline: &Pipeline,
-    host: &PluginHost,
-    log: &Log,
-) -> Result<Vec<Option<FlushHandle>>, String> {
-    let mut handles = Vec::new();
-    for output in &pipeline.outputs {
-        let OutputKind::Foreign(foreign) = &output.kind else {
-            handles.push(None);
-            continue;
-        };
-        let visible = foreign.section.properties.iter();
-        let visible = visible.filter(|property| !ffi::property::is_reserved(&property.key));
-        let plugin_log = output_log(log, output);
-        let asked_log = plugin_log.clone();
-        let config = InstanceConfig {
-            name: output.name.clone(),
-            properties: visible.map(|p| (p.key.clone(), p.value.clone())).collect(),
-            log_level: foreign_level(&plugin_log),
-            asked: Box::new(move |key| {
-                if ffi::property::is_reserved(key) {
-                    asked_log.debug(format_args!(
-                        "the plugin asks for `{key}`, which never reaches a plugin"
-                    ));
-                }
-            }),
-        };
-        handles.push(Some(host.init(foreign.library, config)?));
-    }
-    if handles.iter().any(Option::is_some) {
-        host.pre_run();
-    }
-    Ok(handles)
-}
-
-/// The level a plugin's log checks compare with: 1 error to 5 trace.
-fn foreign_level(log: &Log) -> i32 {
-    let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
-    levels.into_iter().filter(|level| log.writes(*level)).count() as i32
 }
 
 fn output_log(log: &Log, output: &OutputInstance) -> Log {
@@ -233,56 +236,16 @@ fn start_sinks(
     sink::start(plans).map_err(|error| format!("cannot start the writer of a sink: {error}"))
 }
 
-/// The groups of lane threads: one for each library, and one for each instance that says `workers`.
-struct Groups {
-    /// Permits and threads a shard, by group.
-    all: Vec<(Arc<Permits>, usize)>,
-    /// Group of each output.
-    of_output: Vec<Option<usize>>,
-}
-
-fn plan_groups(pipeline: &Pipeline) -> Groups {
-    let shards = pipeline.shard_count;
-    let mut groups = Groups { all: Vec::new(), of_output: Vec::new() };
-    let mut by_library: Vec<(LibraryId, usize)> = Vec::new();
-    for output in &pipeline.outputs {
-        let OutputKind::Foreign(foreign) = &output.kind else {
-            groups.of_output.push(None);
-            continue;
-        };
-        let workers = match output.workers {
-            None | Some(Workers::Fixed(0)) => None,
-            Some(Workers::Fixed(count)) => Some(count),
-            Some(Workers::Auto) => Some(shards),
-        };
-        let shared = by_library.iter().find(|(library, _)| *library == foreign.library);
-        let group = match (workers, shared) {
-            (None, Some((_, group))) => *group,
-            (workers, _) => {
-                let permits = workers.unwrap_or(1);
-                let threads = permits.div_ceil(shards).clamp(1, LANE_THREADS_MAX);
-                groups.all.push((Arc::new(Permits::new(permits, shards)), threads));
-                let group = groups.all.len() - 1;
-                if workers.is_none() {
-                    by_library.push((foreign.library, group));
-                }
-                group
-            }
-        };
-        groups.of_output.push(Some(group));
-    }
-    groups
-}
-
 /// The body of a shard's thread.
-fn run_shard(plan: &Plan, start: ShardStart) -> Result<ShardReport, String> {
-    let ShardStart { index, cpu, inbox, listeners } = start;
+fn run_shard(plan: Arc<Plan>, start: ShardStart) -> Result<ShardReport, String> {
+    let ShardStart { index, cpu, inbox, pulse, listeners } = start;
     let name = format!("shard-{index}");
-    let future = async {
-        let (engine, sources) = assemble(plan, index, cpu, inbox, listeners)?;
+    let future = async move {
+        let (engine, sources) = assemble(&plan, index, cpu, inbox, listeners)?;
         Ok(drive::run(engine, sources).await)
     };
-    executor::run(&name, cpu, future).map_err(|error| format!("cannot start {name}: {error}"))?
+    executor::run(&name, cpu, pulse, future)
+        .map_err(|error| format!("cannot start {name}: {error}"))?
 }
 
 fn assemble(
@@ -428,17 +391,18 @@ const REPORT_WAIT: Duration = Duration::from_secs(2);
 
 fn wait_and_stop(
     pipeline: &Pipeline,
-    senders: &[ShardSender],
+    shards: &Shards,
     orders: &Receiver<Order>,
     reports: &Receiver<ShardResult>,
     log: &Log,
 ) -> Result<Stopped, String> {
+    let senders = &shards.senders;
     let mut stopped = Stopped {
         inputs: vec![InputLedger::default(); pipeline.inputs.len()],
         outputs: vec![Default::default(); pipeline.outputs.len()],
         abandoned: 0,
     };
-    wait_for_order(reports, orders, log)?;
+    wait_for_order(shards, reports, orders, log)?;
     log_grace(pipeline.service.grace, log);
     for sender in senders {
         sender.send(Message::Stop);
@@ -451,6 +415,7 @@ fn wait_and_stop(
     let mut left = senders.len();
     let mut is_over = false;
     while left > 0 {
+        shards.beat();
         match reports.recv_timeout(Duration::from_millis(20)) {
             Ok((_, Ok(report))) => {
                 left -= 1;
@@ -488,12 +453,13 @@ fn wait_and_stop(
 
 /// Waits for the first order to stop. A shard that ends before it could not start.
 fn wait_for_order(
+    shards: &Shards,
     reports: &Receiver<ShardResult>,
     orders: &Receiver<Order>,
     log: &Log,
 ) -> Result<(), String> {
     loop {
-        match orders.recv_timeout(Duration::from_millis(200)) {
+        match orders.recv_timeout(PULSE_INTERVAL) {
             Ok(Order::Signal(name)) => {
                 log.info(format_args!("caught signal ({name})"));
                 return Ok(());
@@ -505,6 +471,7 @@ fn wait_for_order(
                 );
             }
             Err(_) => {
+                shards.beat();
                 if let Ok((index, Err(reason))) = reports.try_recv() {
                     return Err(format!("shard {index}: {reason}"));
                 }
@@ -536,37 +503,6 @@ impl Stopped {
             mine.dropped_records += theirs.dropped_records;
         }
         self.abandoned += report.abandoned_flushes;
-    }
-}
-
-/// How long plugins may take in their exit calls.
-const EXIT_WAIT: Duration = Duration::from_secs(5);
-
-fn end_plugins(
-    pipeline: &Pipeline,
-    host: &PluginHost,
-    stopped: &Stopped,
-    last_flush_ns: u64,
-    log: &Log,
-) {
-    let has_foreign =
-        pipeline.outputs.iter().any(|output| matches!(output.kind, OutputKind::Foreign(_)));
-    if !has_foreign {
-        return;
-    }
-    if stopped.abandoned > 0 {
-        log.error(format_args!(
-            "{} flushes are still under way in plugins: their exit is not called",
-            stopped.abandoned
-        ));
-        return;
-    }
-    if last_flush_ns > 0 {
-        let since = Duration::from_nanos(monotonic_ns().saturating_sub(last_flush_ns));
-        std::thread::sleep(FOREIGN_LINGER.saturating_sub(since));
-    }
-    if !host.exit(EXIT_WAIT) {
-        log.error("a plugin did not return from its exit: ending without it");
     }
 }
 
