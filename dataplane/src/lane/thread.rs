@@ -16,6 +16,7 @@ use crate::event::legacy;
 use crate::flush::permits::Permits;
 use crate::flush::task::{FlushStatus, FlushTask};
 use crate::lane::{Message, ShardSender, WorkerId};
+use crate::limits::FOREIGN_STACK_BYTES;
 use crate::log::Log;
 use crate::reactor;
 
@@ -78,7 +79,8 @@ impl ThreadGroup {
             let (cpu, last) = (plan.cpu, Arc::clone(&plan.last_flush_ns));
             let back = plan.sender.clone();
             let name = format!("lane-{}.{}.{thread}", plan.shard, plan.group);
-            threads.push(std::thread::Builder::new().name(name).spawn(move || {
+            let builder = std::thread::Builder::new().name(name).stack_size(FOREIGN_STACK_BYTES);
+            threads.push(builder.spawn(move || {
                 if let Some(id) = cpu {
                     core_affinity::set_for_current(core_affinity::CoreId { id });
                 }
@@ -108,10 +110,16 @@ impl ThreadGroup {
         self.workers[thread].send(job).expect("a lane thread lives as long as its group");
     }
 
-    /// Takes a thread back; returns another shard that waits for the permit.
+    /// Takes a thread back; returns the shard that was handed the permit.
     pub fn release(&mut self, thread: usize) -> Option<usize> {
         self.idle.push(thread);
         self.permits.give_back(self.shard)
+    }
+
+    /// Hands on a permit that came with [`Message::PermitFree`] and found nothing to do; returns the shard
+    /// that was handed it.
+    pub fn return_unused(&self) -> Option<usize> {
+        self.permits.return_unused(self.shard)
     }
 
     /// Ends the threads once their calls have returned.
