@@ -261,7 +261,8 @@ impl Scheduler {
     pub fn holder(&self) -> Option<(OutputId, u64)> {
         let held = self.lanes.iter().enumerate().map(|(index, lane)| (index, lane.held_bytes));
         let held = held.filter(|(_, bytes)| *bytes > 0);
-        let (index, bytes) = held.max_by_key(|(_, bytes)| *bytes)?;
+        // Of equals the first, as it stands in the configuration.
+        let (index, bytes) = held.rev().max_by_key(|(_, bytes)| *bytes)?;
         Some((OutputId(index as u16), bytes))
     }
 

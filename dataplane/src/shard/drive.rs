@@ -152,10 +152,11 @@ pub async fn run(plan: EnginePlan, sources: Sources) -> ShardReport {
 async fn tick(engine: Rc<Engine>) {
     loop {
         sleep(engine.flush_interval).await;
+        // Before more is queued: what is still held since the last tick is held by a slow output.
+        engine.explain_pauses();
         engine.shard.borrow_mut().seal_all();
         engine.shard.borrow_mut().scheduler().queue_due(monotonic_ns());
         engine.pump();
-        engine.explain_pauses();
     }
 }
 
@@ -387,8 +388,7 @@ impl Engine {
         }
     }
 
-    /// Says which output holds what an input waits for. What still lies in open chunks is explained at the tick
-    /// that queues it.
+    /// Says which output holds what an input waits for. What still lies in open chunks is explained later.
     fn explain_pauses(&self) {
         while let Some((input, output, bytes)) = self.shard.borrow_mut().take_explanation() {
             self.log.warn(format_args!(
