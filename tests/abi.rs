@@ -170,8 +170,8 @@ fn yaml_loads_plugins_and_keys_are_found_as_written_and_in_snake_case() {
     let config = format!(
         "service:\n  flush: 0.05\nplugins:\n  - {}\npipeline:\n  inputs:\n    - name: dummy\n      samples: 1\n  \
          outputs:\n    - name: probe\n      match: '*'\n      id: y\n      licenseKey: k\n      apiURL: u\n      \
-         values: [a, b]\n      Kept_Key: 1\n      context: high\n      \
-         ask: licenseKey,license_key,apiURL,api_u_r_l,values,kept_key\n",
+         values: [a, b]\n      Kept_Key: 1\n      logLevel: info\n      context: high\n      \
+         ask: licenseKey,license_key,apiURL,api_u_r_l,values,kept_key,log_level\n",
         probe.display()
     );
     assert_eq!(run(&config, &[], &calls).law().delivered, 1);
@@ -182,6 +182,7 @@ fn yaml_loads_plugins_and_keys_are_found_as_written_and_in_snake_case() {
         "property api_u_r_l = u",
         "property values = a",
         "property kept_key = 1",
+        "property log_level is not there",
         "flush y context 0xffffffffffffffff tag dummy.0 code 1",
     ] {
         assert!(calls.has(line), "{line}: {}", calls.text());
@@ -225,6 +226,23 @@ fn two_libraries_come_from_a_plugins_file_and_one_has_a_built_ins_name() {
     let ends: Vec<&str> = text.lines().filter(|line| line.starts_with("unregister")).collect();
     assert_eq!(ends.len(), 3, "a library is ended even when no output uses it: {text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("register [probe")).count(), 1);
+}
+
+#[test]
+fn the_example_runs_with_any_plugin_of_its_name() {
+    let plugin = c_variant("probe", "gstdout", &["-DPROBE_NAME=\"gstdout\""]);
+    let (calls, files) = (Calls::new(), folder());
+    fs::copy(&plugin, files.path().join("out_gstdout.so")).unwrap();
+    let example = support::tests_path("../config/examples/go-output.conf");
+    let mut run = Dataplane::new()
+        .args(["-c".as_ref(), example.as_os_str()])
+        .current_dir(files.path())
+        .env("PROBE_CALLS", &calls.path)
+        .started();
+    run.wait_until("a flush", || calls.text().contains("tag demo.a code 1"));
+    let ended = run.stop();
+    assert!(ended.law().delivered > 0);
+    assert!(!ended.log.contains("warn"), "{}", ended.log);
 }
 
 #[test]

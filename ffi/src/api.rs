@@ -8,7 +8,7 @@ use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
 
 use crate::abi::Api;
-use crate::property::is_meant;
+use crate::property::{is_meant, is_reserved};
 
 /// What stands behind an instance pointer.
 pub(crate) struct Host {
@@ -82,6 +82,10 @@ extern "C" fn get_property(key: *const c_char, instance: *mut c_void) -> *const 
     // SAFETY: a plugin passes a NUL-terminated key that lives through the call (flb_api.h).
     let key = unsafe { CStr::from_ptr(key) }.to_string_lossy();
     (host.asked)(&key);
+    // Whatever the spelling of the section: YAML's `logLevel` is `log_level` too.
+    if is_reserved(&key) {
+        return null();
+    }
     let found = host.properties.iter().find(|(written, _)| is_meant(&key, written));
     match found {
         // An expanded value that is empty counts as not set.
