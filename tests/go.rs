@@ -225,6 +225,7 @@ fn two_million_lines_arrive_once_and_in_the_order_of_their_files() {
     );
     let mut run = start(&config, &[&plugin]);
     wait_for_done(&mut run, &path);
+    assert_only_shards_are_pinned(run.pid());
     let law = run.stop().law();
     assert_eq!(law.delivered as usize, FILES * LINES, "{}", law.line);
     let verdict = verdict(&path);
@@ -233,4 +234,23 @@ fn two_million_lines_arrive_once_and_in_the_order_of_their_files() {
     for file in 0..FILES {
         assert_eq!(verdict["files"][format!("f{file}")], LINES, "{verdict}");
     }
+}
+
+/// A thread that Go starts inherits the cores of the thread it starts from, which may be in a flush.
+fn assert_only_shards_are_pinned(pid: u32) {
+    let allowed = |status: &Path| {
+        let text = fs::read_to_string(status).unwrap_or_default();
+        text.lines().find(|line| line.starts_with("Cpus_allowed:")).map(str::to_owned)
+    };
+    let process = allowed(Path::new(&format!("/proc/{pid}/status")));
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+    let mut count = 0;
+    for task in tasks.filter_map(Result::ok).map(|task| task.path()) {
+        let name = fs::read_to_string(task.join("comm")).unwrap_or_default();
+        if !name.starts_with("shard-") {
+            assert_eq!(allowed(&task.join("status")), process, "{name}");
+            count += 1;
+        }
+    }
+    assert!(count > 5, "{count} threads");
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use config::service::{Grace, LogLevel};
 use ffi::FlushHandle;
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::chunk::InputId;
 use crate::flush::retry::Backoff;
@@ -101,6 +102,9 @@ pub fn run(
         readiness,
         last_flush_ns: Arc::clone(&last_flush_ns),
         senders: senders.clone(),
+        // This thread is not pinned.
+        allowed: sched_getaffinity(None)
+            .map_err(|error| format!("cannot ask for cores: {error}"))?,
         loads: Arc::new((0..pipeline.shard_count).map(|_| AtomicUsize::new(0)).collect()),
         log: log.clone(),
         orders: order_sender.clone(),
@@ -173,6 +177,8 @@ struct Plan {
     readiness: Readiness,
     last_flush_ns: Arc<AtomicU64>,
     senders: Vec<ShardSender>,
+    /// The cores this process may use.
+    allowed: CpuSet,
     loads: Arc<Vec<AtomicUsize>>,
     log: Log,
     orders: Sender<Order>,
@@ -241,7 +247,7 @@ fn run_shard(plan: Arc<Plan>, start: ShardStart) -> Result<ShardReport, String> 
     let ShardStart { index, cpu, inbox, pulse, listeners } = start;
     let name = format!("shard-{index}");
     let future = async move {
-        let (engine, sources) = assemble(&plan, index, cpu, inbox, listeners)?;
+        let (engine, sources) = assemble(&plan, index, inbox, listeners)?;
         Ok(drive::run(engine, sources).await)
     };
     executor::run(&name, cpu, pulse, future)
@@ -251,7 +257,6 @@ fn run_shard(plan: Arc<Plan>, start: ShardStart) -> Result<ShardReport, String> 
 fn assemble(
     plan: &Plan,
     index: usize,
-    cpu: Option<usize>,
     inbox: Inbox<Message>,
     listeners: Vec<(InputId, Listener)>,
 ) -> Result<(EnginePlan, Sources), String> {
@@ -265,7 +270,7 @@ fn assemble(
             ThreadGroup::start(&GroupPlan {
                 group,
                 shard: index,
-                cpu,
+                allowed: plan.allowed,
                 thread_count: *thread_count,
                 permits: Arc::clone(permits),
                 last_flush_ns: Arc::clone(&plan.last_flush_ns),
