@@ -33,12 +33,12 @@ pub const FOREIGN_LINGER: Duration = Duration::from_secs(1);
 pub const READ_BYTES: usize = 256 * 1024;
 /// The soft memlock limit below which glommio refuses to start an executor.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+/// Stack of the threads that call foreign plugins: what a C program's threads have.
+pub const FOREIGN_STACK_BYTES: usize = 8 * 1024 * 1024;
 /// Lane threads one shard may have for one library.
 pub const LANE_THREADS_MAX: usize = 64;
 /// Connections one instance may hold; more are accepted and closed, counted and logged.
 pub const CONNECTIONS_MAX: usize = 65_536;
-/// Longest wait of the drive loop when nothing is due: bounds the cost of a lost wake-up.
-pub const IDLE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Chunks formatted ahead for one sink by one shard.
 pub const SINK_JOBS_MAX: usize = 2;
 /// Chunks formatted ahead by one shard for all sinks of one owner: with 200 sinks, or a terminal that does not

@@ -24,6 +24,9 @@ const STATUS_CONFIG: i32 = 1;
 /// The engine could not start.
 const STATUS_ENGINE: i32 = 255;
 
+/// Time the supervisor has to end after a second signal.
+const SECOND_SIGNAL_WAIT: Duration = Duration::from_millis(500);
+
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Request::Print(text) => {
@@ -102,12 +105,22 @@ fn run(mut options: Options) -> ExitCode {
         say(&format!("error: cannot start the supervisor: {error}\n"));
         return ExitCode::from(STATUS_ENGINE as u8);
     }
+    let mut is_stopping = false;
     loop {
         let order = match signals.wait() {
             signals::Request::Stop(name) => Order::Signal(name),
             signals::Request::Reload => Order::Reload,
         };
-        if orders.send(order).is_err() {
+        let is_again = is_stopping && matches!(order, Order::Signal(_));
+        is_stopping |= matches!(order, Order::Signal(_));
+        let is_ending = orders.send(order).is_err();
+        if is_again {
+            // The supervisor says so and ends, unless it waits for a plugin's init or exit.
+            std::thread::sleep(SECOND_SIGNAL_WAIT);
+            say("error: stopped by a second signal: what is held is lost\n");
+            exit_now(1);
+        }
+        if is_ending {
             // The supervisor is ending the process.
             std::thread::park();
         }
@@ -129,7 +142,8 @@ fn supervise(
         Ok(log) => log,
         Err(reason) => return fail(daemon, &reason, STATUS_ENGINE),
     };
-    let plugin_log = log.component("plugin");
+    // A plugin asks for its instance's level first (`output_log_check`); what it writes then is written.
+    let plugin_log = log.component("plugin").at_level(Level::Trace);
     ffi::set_log_sink(Box::new(move |level, text| {
         let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
         let level = levels.get((level.max(1) - 1) as usize).copied().unwrap_or(Level::Info);

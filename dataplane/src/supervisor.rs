@@ -1,6 +1,9 @@
 //! Runs a pipeline: opens listeners, initialises plugins, starts a pinned thread for each shard, and stops.
 //!
 //! The supervisor has a thread of its own, because the main thread does nothing but wait for signals.
+//! [`foreign`] holds what it does for loaded plugins.
+
+mod foreign;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,26 +12,27 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use config::service::{Grace, LogLevel};
-use ffi::{FlushHandle, InstanceConfig};
+use ffi::FlushHandle;
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::chunk::InputId;
-use crate::flush::permits::Permits;
 use crate::flush::retry::Backoff;
 use crate::flush::scheduler::LanePolicy;
-use crate::lane::host::{LibraryId, PluginHost};
+use crate::lane::host::PluginHost;
 use crate::lane::sink::{self, SinkOwners, SinkPlan};
 use crate::lane::thread::{ForeignFlush, GroupPlan, ThreadGroup};
 use crate::lane::{Message, ShardSender};
-use crate::limits::{FOREIGN_LINGER, LANE_THREADS_MAX, SINK_JOBS_MAX};
+use crate::limits::SINK_JOBS_MAX;
 use crate::log::{Level, Log};
 use crate::pipeline::keys::Workers;
 use crate::pipeline::{OutputInstance, OutputKind, Pipeline};
 use crate::plugin::input::InputPlace;
 use crate::plugin::output::{OutputDefinition, OutputPlace};
+use crate::reactor::executor;
 use crate::reactor::mailbox::{self, Receiver as Inbox};
+use crate::reactor::monotonic_ns;
 use crate::reactor::net::Listener;
 use crate::reactor::readiness::Readiness;
-use crate::reactor::{executor, monotonic_ns};
 use crate::route::mask::OutputId;
 use crate::shard::drive::{self, EnginePlan, InstanceName, Lane, ShardReport};
 use crate::shard::ledger::InputLedger;
@@ -79,21 +83,24 @@ pub fn run(
 ) -> Result<Ending, String> {
     let pipeline = Arc::new(pipeline);
     let listeners = open_listeners(&pipeline)?;
-    let foreign = init_plugins(&pipeline, host, log)?;
-    let (owners, owner_threads) = start_sinks(&pipeline, log)?;
-    let readiness =
-        Readiness::start().map_err(|error| format!("cannot watch descriptors: {error}"))?;
+    let prepared = prepare(&pipeline, host, log);
+    // What was initialised is ended, whatever keeps us from starting.
+    let prepared = prepared.inspect_err(|_| foreign::exit(host, log))?;
+    let Prepared { foreign, owners, owner_threads, readiness } = prepared;
     let last_flush_ns = Arc::new(AtomicU64::new(0));
     let (senders, inboxes): (Vec<ShardSender>, Vec<Inbox<Message>>) =
         (0..pipeline.shard_count).map(|_| mailbox::pair()).unzip();
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let plan = Arc::new(Plan {
-        groups: plan_groups(&pipeline),
+        groups: foreign::plan_groups(&pipeline),
         foreign,
         owners: owners.clone(),
         readiness,
         last_flush_ns: Arc::clone(&last_flush_ns),
         senders: senders.clone(),
+        // This thread is not pinned.
+        allowed: sched_getaffinity(None)
+            .map_err(|error| format!("cannot ask for cores: {error}"))?,
         loads: Arc::new((0..pipeline.shard_count).map(|_| AtomicUsize::new(0)).collect()),
         log: log.clone(),
         orders: order_sender.clone(),
@@ -112,7 +119,7 @@ pub fn run(
         let (plan, report) = (Arc::clone(&plan), report.clone());
         let thread = std::thread::Builder::new().name(format!("shard-{index}"));
         let thread = thread.spawn(move || {
-            let result = run_shard(&plan, place);
+            let result = run_shard(plan, place);
             // The supervisor may have given up on us at the deadline.
             let _ = report.send((index, result));
         });
@@ -122,6 +129,7 @@ pub fn run(
     drop(plan);
     log.info(format_args!("{} shards started", pipeline.shard_count));
     started();
+    drop(senders);
     let stopped = wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
     drop(senders);
     if stopped.abandoned == 0 {
@@ -131,19 +139,37 @@ pub fn run(
             let _ = thread.join();
         }
     }
-    end_plugins(&pipeline, host, &stopped, last_flush_ns.load(Ordering::Relaxed), log);
+    foreign::end(host, stopped.abandoned, last_flush_ns.load(Ordering::Relaxed), log);
     Ok(say_the_law(&pipeline, &stopped, log))
+}
+
+/// What is there before the first shard starts.
+struct Prepared {
+    foreign: Vec<Option<FlushHandle>>,
+    owners: SinkOwners,
+    owner_threads: Vec<JoinHandle<()>>,
+    readiness: Readiness,
+}
+
+fn prepare(pipeline: &Pipeline, host: &PluginHost, log: &Log) -> Result<Prepared, String> {
+    let foreign = foreign::init(pipeline, host, log)?;
+    let (owners, owner_threads) = start_sinks(pipeline, log)?;
+    let readiness =
+        Readiness::start().map_err(|error| format!("cannot watch descriptors: {error}"))?;
+    Ok(Prepared { foreign, owners, owner_threads, readiness })
 }
 
 /// What all shards are started from.
 struct Plan {
     pipeline: Arc<Pipeline>,
-    groups: Groups,
+    groups: foreign::Groups,
     foreign: Vec<Option<FlushHandle>>,
     owners: SinkOwners,
     readiness: Readiness,
     last_flush_ns: Arc<AtomicU64>,
     senders: Vec<ShardSender>,
+    /// The cores this process may use.
+    allowed: CpuSet,
     loads: Arc<Vec<AtomicUsize>>,
     log: Log,
     orders: Sender<Order>,
@@ -169,47 +195,6 @@ fn open_listeners(pipeline: &Pipeline) -> Result<Vec<(InputId, Listener)>, Strin
     Ok(listeners)
 }
 
-fn init_plugins(
-    pipeline: &Pipeline,
-    host: &PluginHost,
-    log: &Log,
-) -> Result<Vec<Option<FlushHandle>>, String> {
-    let mut handles = Vec::new();
-    for output in &pipeline.outputs {
-        let OutputKind::Foreign(foreign) = &output.kind else {
-            handles.push(None);
-            continue;
-        };
-        let visible = foreign.section.properties.iter();
-        let visible = visible.filter(|property| !ffi::property::is_reserved(&property.key));
-        let plugin_log = output_log(log, output);
-        let asked_log = plugin_log.clone();
-        let config = InstanceConfig {
-            name: output.name.clone(),
-            properties: visible.map(|p| (p.key.clone(), p.value.clone())).collect(),
-            log_level: foreign_level(&plugin_log),
-            asked: Box::new(move |key| {
-                if ffi::property::is_reserved(key) {
-                    asked_log.debug(format_args!(
-                        "the plugin asks for `{key}`, which never reaches a plugin"
-                    ));
-                }
-            }),
-        };
-        handles.push(Some(host.init(foreign.library, config)?));
-    }
-    if handles.iter().any(Option::is_some) {
-        host.pre_run();
-    }
-    Ok(handles)
-}
-
-/// The level a plugin's log checks compare with: 1 error to 5 trace.
-fn foreign_level(log: &Log) -> i32 {
-    let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
-    levels.into_iter().filter(|level| log.writes(*level)).count() as i32
-}
-
 fn output_log(log: &Log, output: &OutputInstance) -> Log {
     let component = format!("output:{}:{}", output.plugin_name, output.name);
     let log = log.component(&component);
@@ -233,53 +218,12 @@ fn start_sinks(
     sink::start(plans).map_err(|error| format!("cannot start the writer of a sink: {error}"))
 }
 
-/// The groups of lane threads: one for each library, and one for each instance that says `workers`.
-struct Groups {
-    /// Permits and threads a shard, by group.
-    all: Vec<(Arc<Permits>, usize)>,
-    /// Group of each output.
-    of_output: Vec<Option<usize>>,
-}
-
-fn plan_groups(pipeline: &Pipeline) -> Groups {
-    let shards = pipeline.shard_count;
-    let mut groups = Groups { all: Vec::new(), of_output: Vec::new() };
-    let mut by_library: Vec<(LibraryId, usize)> = Vec::new();
-    for output in &pipeline.outputs {
-        let OutputKind::Foreign(foreign) = &output.kind else {
-            groups.of_output.push(None);
-            continue;
-        };
-        let workers = match output.workers {
-            None | Some(Workers::Fixed(0)) => None,
-            Some(Workers::Fixed(count)) => Some(count),
-            Some(Workers::Auto) => Some(shards),
-        };
-        let shared = by_library.iter().find(|(library, _)| *library == foreign.library);
-        let group = match (workers, shared) {
-            (None, Some((_, group))) => *group,
-            (workers, _) => {
-                let permits = workers.unwrap_or(1);
-                let threads = permits.div_ceil(shards).clamp(1, LANE_THREADS_MAX);
-                groups.all.push((Arc::new(Permits::new(permits, shards)), threads));
-                let group = groups.all.len() - 1;
-                if workers.is_none() {
-                    by_library.push((foreign.library, group));
-                }
-                group
-            }
-        };
-        groups.of_output.push(Some(group));
-    }
-    groups
-}
-
 /// The body of a shard's thread.
-fn run_shard(plan: &Plan, start: ShardStart) -> Result<ShardReport, String> {
+fn run_shard(plan: Arc<Plan>, start: ShardStart) -> Result<ShardReport, String> {
     let ShardStart { index, cpu, inbox, listeners } = start;
     let name = format!("shard-{index}");
-    let future = async {
-        let (engine, sources) = assemble(plan, index, cpu, inbox, listeners)?;
+    let future = async move {
+        let (engine, sources) = assemble(&plan, index, inbox, listeners)?;
         Ok(drive::run(engine, sources).await)
     };
     executor::run(&name, cpu, future).map_err(|error| format!("cannot start {name}: {error}"))?
@@ -288,7 +232,6 @@ fn run_shard(plan: &Plan, start: ShardStart) -> Result<ShardReport, String> {
 fn assemble(
     plan: &Plan,
     index: usize,
-    cpu: Option<usize>,
     inbox: Inbox<Message>,
     listeners: Vec<(InputId, Listener)>,
 ) -> Result<(EnginePlan, Sources), String> {
@@ -302,7 +245,7 @@ fn assemble(
             ThreadGroup::start(&GroupPlan {
                 group,
                 shard: index,
-                cpu,
+                allowed: plan.allowed,
                 thread_count: *thread_count,
                 permits: Arc::clone(permits),
                 last_flush_ns: Arc::clone(&plan.last_flush_ns),
@@ -536,37 +479,6 @@ impl Stopped {
             mine.dropped_records += theirs.dropped_records;
         }
         self.abandoned += report.abandoned_flushes;
-    }
-}
-
-/// How long plugins may take in their exit calls.
-const EXIT_WAIT: Duration = Duration::from_secs(5);
-
-fn end_plugins(
-    pipeline: &Pipeline,
-    host: &PluginHost,
-    stopped: &Stopped,
-    last_flush_ns: u64,
-    log: &Log,
-) {
-    let has_foreign =
-        pipeline.outputs.iter().any(|output| matches!(output.kind, OutputKind::Foreign(_)));
-    if !has_foreign {
-        return;
-    }
-    if stopped.abandoned > 0 {
-        log.error(format_args!(
-            "{} flushes are still under way in plugins: their exit is not called",
-            stopped.abandoned
-        ));
-        return;
-    }
-    if last_flush_ns > 0 {
-        let since = Duration::from_nanos(monotonic_ns().saturating_sub(last_flush_ns));
-        std::thread::sleep(FOREIGN_LINGER.saturating_sub(since));
-    }
-    if !host.exit(EXIT_WAIT) {
-        log.error("a plugin did not return from its exit: ending without it");
     }
 }
 

@@ -13,6 +13,9 @@ pub const TYPE_INPUT: c_int = 1;
 /// `FLB_PROXY_CUSTOM_PLUGIN`
 pub const TYPE_CUSTOM: c_int = 3;
 
+/// `FLB_OUTPUT_LOGS`, a bit of `event_type`.
+pub const EVENT_TYPE_LOGS: c_int = 1;
+
 /// What `FLBPluginRegister` fills. Zeroed before: older SDKs write only the first fields.
 #[repr(C)]
 pub struct ProxyDef {
@@ -83,11 +86,12 @@ pub type RegisterFn = unsafe extern "C" fn(*mut ProxyDef) -> c_int;
 pub type InitFn = unsafe extern "C" fn(*mut OutputPlugin) -> c_int;
 /// `int FLBPluginPreRegister(hot_reloading)`, `int FLBPluginOutputPreRun(..)`, `int FLBPluginOutputPreExit(..)`
 pub type FlagFn = unsafe extern "C" fn(c_int) -> c_int;
-/// `int FLBPluginFlush(data, length, tag)`
-pub type FlushFn = unsafe extern "C" fn(*const c_void, c_int, *const c_char) -> c_int;
+/// `int FLBPluginFlush(data, length, tag)`. Fluent Bit passes the length as a `size_t`, and plugins take it as
+/// that or as an `int`: the full word serves both.
+pub type FlushFn = unsafe extern "C" fn(*const c_void, usize, *const c_char) -> c_int;
 /// `int FLBPluginFlushCtx(context, data, length, tag)`
 pub type FlushCtxFn =
-    unsafe extern "C" fn(*mut c_void, *const c_void, c_int, *const c_char) -> c_int;
+    unsafe extern "C" fn(*mut c_void, *const c_void, usize, *const c_char) -> c_int;
 /// `int FLBPluginExit()`
 pub type ExitFn = unsafe extern "C" fn() -> c_int;
 /// `int FLBPluginExitCtx(context)`

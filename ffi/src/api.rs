@@ -4,11 +4,11 @@
 //! so a plugin that asks late still finds it.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 use std::sync::OnceLock;
 
 use crate::abi::Api;
-use crate::property::is_meant;
+use crate::property::{is_meant, is_reserved};
 
 /// What stands behind an instance pointer.
 pub(crate) struct Host {
@@ -17,6 +17,8 @@ pub(crate) struct Host {
     pub(crate) log_level: c_int,
     /// Called with each key a plugin asks for.
     pub(crate) asked: Box<dyn Fn(&str) + Send + Sync>,
+    /// Address of its metrics context, made when the plugin first asks.
+    pub(crate) metrics: OnceLock<usize>,
 }
 
 /// The block a plugin holds: allocated by libc because a plugin may free it after a failed Init.
@@ -80,6 +82,10 @@ extern "C" fn get_property(key: *const c_char, instance: *mut c_void) -> *const 
     // SAFETY: a plugin passes a NUL-terminated key that lives through the call (flb_api.h).
     let key = unsafe { CStr::from_ptr(key) }.to_string_lossy();
     (host.asked)(&key);
+    // Whatever the spelling of the section: YAML's `logLevel` is `log_level` too.
+    if is_reserved(&key) {
+        return null();
+    }
     let found = host.properties.iter().find(|(written, _)| is_meant(&key, written));
     match found {
         // An expanded value that is empty counts as not set.
@@ -95,24 +101,32 @@ extern "C" fn log_check(instance: *mut c_void, level: c_int) -> c_int {
     }
 }
 
-/// An empty metrics context of Fluent Bit 5.1.1's layout: plugins that ask for one fail Init on null. What they
-/// put into it is not read.
-extern "C" fn metrics_context(_instance: *mut c_void) -> *mut c_void {
+/// The same block for each call of an instance. Plugins that ask for one fail Init on null; what they put into it
+/// is not read.
+extern "C" fn metrics_context(instance: *mut c_void) -> *mut c_void {
+    match host(instance) {
+        Some(host) => *host.metrics.get_or_init(empty_metrics) as *mut c_void,
+        None => null_mut(),
+    }
+}
+
+/// Address of an empty metrics context of Fluent Bit 5.1.1's layout, given away for good.
+fn empty_metrics() -> usize {
     const BYTES: usize = 512;
     const LIST_HEADS: [usize; 7] = [40, 56, 72, 88, 104, 120, 136];
     // SAFETY: calloc returns null or a zeroed block of that many bytes; each head lies inside it and is
-    // aligned as a pointer. The block is given away for good.
+    // aligned as a pointer.
     unsafe {
         let block = libc::calloc(1, BYTES).cast::<u8>();
         if block.is_null() {
-            return block.cast();
+            return 0;
         }
         for offset in LIST_HEADS {
             let head = block.add(offset).cast::<*mut u8>();
             head.write(head.cast());
             head.add(1).write(head.cast());
         }
-        block.cast()
+        block as usize
     }
 }
 

@@ -11,6 +11,8 @@ const INFO_START: [u8; 16] = *b"\x30\x77\xaf\x0c\x92\x74\x08\x02\x41\xe1\xc1\x07
 const INFO_END: [u8; 16] = *b"\xf9\x32\x43\x31\x86\x18\x20\x72\x00\x82\x42\x10\x41\x16\xd8\xf2";
 /// The SDK of Go plugins.
 const SDK_MODULE: &str = "github.com/fluent/fluent-bit-go";
+/// The package of it that output plugins import.
+const SDK_PACKAGE: &str = "github.com/fluent/fluent-bit-go/output";
 /// Date of the first SDK that reads events with metadata.
 const SDK_KNOWS_V2: &str = "20230731";
 
@@ -44,11 +46,26 @@ impl Sdk {
     /// Reads it from the bytes of a library.
     pub fn of(library: &[u8]) -> Sdk {
         let modules = modules(library);
+        if modules.is_empty() {
+            // Built without modules, as the oldest plugins were: the names of its functions remain.
+            return match memmem::find(library, SDK_PACKAGE.as_bytes()) {
+                Some(_) => Sdk::Replaced { by: "a build without modules".into() },
+                None => Sdk::None,
+            };
+        }
         let mut lines = modules.lines().peekable();
         while let Some(line) = lines.next() {
             let mut fields = line.split('\t');
-            if fields.next() != Some("dep") || fields.next() != Some(SDK_MODULE) {
+            // `mod` is the main module: the SDK's own examples are built inside it.
+            if !matches!(fields.next(), Some("dep" | "mod")) {
                 continue;
+            }
+            let module = fields.next().unwrap_or_default();
+            if module.rsplit('/').next() != Some("fluent-bit-go") {
+                continue;
+            }
+            if module != SDK_MODULE {
+                return Sdk::Replaced { by: module.to_owned() };
             }
             let version = fields.next().unwrap_or_default().to_owned();
             return match lines.peek().and_then(|next| next.strip_prefix("=>\t")) {
@@ -138,12 +155,18 @@ mod tests {
                 EventFormat::V1,
             ),
             (format!("{dep}(devel)\n"), EventFormat::V1),
+            ("path\tx\nmod\tgithub.com/fluent/fluent-bit-go\t(devel)\n".into(), EventFormat::V1),
+            ("path\tx\ndep\tgithub.com/me/fluent-bit-go\tv1.2.3\n".into(), EventFormat::V1),
             ("path\tx\ndep\tgithub.com/other/module\tv1\n".to_owned(), EventFormat::V2),
         ];
         for (modules, expected) in table {
             assert_eq!(Sdk::of(&library(&modules)).event_format(), expected, "{modules}");
         }
         assert_eq!(Sdk::of(b"no go here"), Sdk::None);
+        assert_eq!(
+            Sdk::of(b"..github.com/fluent/fluent-bit-go/output.GetRecord..").event_format(),
+            EventFormat::V1
+        );
         assert!(is_calyptia_plugin(&library("path\tx\ndep\tgithub.com/calyptia/plugin\tv1.4.3\n")));
         assert!(!is_calyptia_plugin(&library(dep)));
     }

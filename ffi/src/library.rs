@@ -2,18 +2,19 @@
 //!
 //! A library is opened once and never closed: the Go runtime cannot be unloaded.
 
-use std::ffi::{CStr, OsStr, c_int};
+use std::error::Error;
+use std::ffi::{OsStr, c_char, c_int};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use libloading::os::unix::{Library as Dl, RTLD_LAZY, RTLD_LOCAL};
-use object::{Architecture, Object, ObjectSymbol};
+use libloading::os::unix::{Library as Dl, RTLD_LOCAL, RTLD_NOW};
 
 use crate::abi::{
-    ExitCtxFn, ExitFn, FlagFn, FlushCtxFn, FlushFn, InitFn, ProxyDef, RegisterFn, TYPE_CUSTOM,
-    TYPE_INPUT, TYPE_OUTPUT,
+    EVENT_TYPE_LOGS, ExitCtxFn, ExitFn, FlagFn, FlushCtxFn, FlushFn, InitFn, ProxyDef, RegisterFn,
+    TYPE_CUSTOM, TYPE_INPUT, TYPE_OUTPUT,
 };
-use crate::buildinfo::{Sdk, is_calyptia_plugin};
+use crate::buildinfo::Sdk;
+use crate::elf::{self, NOT_A_PLUGIN};
 
 /// An open library and the functions it exports.
 pub struct Library {
@@ -38,6 +39,8 @@ pub struct Registration {
     pub name: String,
     /// One line.
     pub description: String,
+    /// Whether it wants logs: a plugin may say that it takes metrics or traces only.
+    pub takes_logs: bool,
     /// The struct the plugin filled, for [`Library::unregister`].
     def: usize,
 }
@@ -51,15 +54,20 @@ impl Library {
         let shown = path.display();
         let bytes =
             fs::read(path).map_err(|error| format!("cannot read plugin `{shown}`: {error}"))?;
-        let exports = check_elf(&bytes, path)?;
+        let exports = elf::check(&bytes, path)?;
         let sdk = Sdk::of(&bytes);
         drop(bytes);
         // A name without a slash would be searched for in the system's directories.
         let full = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        // Every symbol is bound now: one that is missing would otherwise end the process at its first call.
         // SAFETY: opening runs the constructors of the library, which the operator has chosen to load. Its
         // format, machine and C library were checked above.
-        let dl = unsafe { Dl::open(Some(full.as_os_str() as &OsStr), RTLD_LAZY | RTLD_LOCAL) };
-        let dl = dl.map_err(|error| format!("cannot open plugin `{shown}`: {error}"))?;
+        let dl = unsafe { Dl::open(Some(full.as_os_str() as &OsStr), RTLD_NOW | RTLD_LOCAL) };
+        let dl = dl.map_err(|error| {
+            // The error itself says no more than that dlopen failed.
+            let error = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            format!("cannot open plugin `{shown}`: {error}{}", remedy(&error))
+        })?;
         // Never closed: forget the handle once the functions are taken out.
         let dl = std::mem::ManuallyDrop::new(dl);
         let has = |name: &str| exports.iter().any(|export| export == name);
@@ -72,8 +80,14 @@ impl Library {
                 }
             };
         }
-        let missing =
-            |name: &str| format!("plugin `{shown}` does not export `{name}`: {NOT_A_PLUGIN}");
+        let native = exports.iter().find(|name| name.ends_with("_plugin"));
+        let missing = |name: &str| match native {
+            Some(native) => format!(
+                "plugin `{shown}` does not export `{name}` but `{native}`: it is written in C against Fluent \
+                 Bit's own headers, and only Fluent Bit can load it"
+            ),
+            None => format!("plugin `{shown}` does not export `{name}`: {NOT_A_PLUGIN}"),
+        };
         Ok(Library {
             register: symbol!("FLBPluginRegister").ok_or_else(|| missing("FLBPluginRegister"))?,
             init: symbol!("FLBPluginInit").ok_or_else(|| missing("FLBPluginInit"))?,
@@ -126,12 +140,9 @@ impl Library {
         }
         // SAFETY: the plugin has returned; the struct holds what it wrote, or zeroes. Name and description are
         // null or strings of the plugin, alive until Unregister; they are copied here.
-        let (kind, name, description) = unsafe {
-            let text = |pointer: *mut std::ffi::c_char| match pointer.is_null() {
-                true => String::new(),
-                false => CStr::from_ptr(pointer).to_string_lossy().into_owned(),
-            };
-            ((*def).kind, text((*def).name), text((*def).description))
+        let (kind, name, description, event_type) = unsafe {
+            let (name, description) = (text_at((*def).name), text_at((*def).description));
+            ((*def).kind, name, description, (*def).event_type)
         };
         match kind {
             TYPE_OUTPUT => {}
@@ -159,7 +170,8 @@ impl Library {
                 "plugin `{shown}` exports neither `FLBPluginFlushCtx` nor `FLBPluginFlush`: {NOT_A_PLUGIN}"
             ));
         }
-        Ok(Registration { name, description, def: def as usize })
+        let takes_logs = event_type == 0 || event_type & EVENT_TYPE_LOGS != 0;
+        Ok(Registration { name, description, takes_logs, def: def as usize })
     }
 
     /// The last call into a library; it may free what it registered with.
@@ -171,34 +183,30 @@ impl Library {
     }
 }
 
-const NOT_A_PLUGIN: &str = "build it with fluent-bit-go as `go build -buildmode=c-shared -o plugin.so`, with its exports in package main";
+/// What to do about an error of the dynamic linker.
+fn remedy(error: &str) -> &'static str {
+    let remedies = [
+        ("undefined symbol", "; link the library that has this symbol into the plugin"),
+        ("`GLIBC_", "; build it on a system whose glibc is no newer than this one's"),
+        ("cannot open shared object file", "; install the library that it needs"),
+        ("static TLS", "; build it as `go build -buildmode=c-shared`"),
+    ];
+    remedies.iter().find(|(part, _)| error.contains(part)).map_or("", |(_, remedy)| remedy)
+}
 
-/// Refuses what dlopen would refuse less clearly, or not at all. Returns the names of exported symbols.
-fn check_elf(bytes: &[u8], path: &Path) -> Result<Vec<String>, String> {
-    let shown = path.display();
-    let file = object::File::parse(bytes).map_err(|_| {
-        format!("`{shown}` is no plugin: not an ELF shared object, or cut short; {NOT_A_PLUGIN}")
-    })?;
-    let expected =
-        if cfg!(target_arch = "aarch64") { Architecture::Aarch64 } else { Architecture::X86_64 };
-    if file.architecture() != expected {
-        return Err(format!(
-            "plugin `{shown}` is built for {:?} and this program for {expected:?}: build it for this machine",
-            file.architecture()
-        ));
+/// A string of a plugin, at most 4 KiB of it: a description may be any bytes.
+///
+/// # Safety
+/// `pointer` is null or leads to bytes that end with a NUL.
+unsafe fn text_at(pointer: *const c_char) -> String {
+    const BYTES_MAX: usize = 4096;
+    if pointer.is_null() {
+        return String::new();
     }
-    if memchr::memmem::find(bytes, b"libc.musl-").is_some() {
-        return Err(format!(
-            "plugin `{shown}` is built for musl and cannot be loaded into a glibc process: build it on a \
-             glibc system such as Debian"
-        ));
-    }
-    if is_calyptia_plugin(bytes) {
-        return Err(format!(
-            "plugin `{shown}` is built with calyptia/plugin, which needs Fluent Bit's own metrics library: \
-             build it with github.com/fluent/fluent-bit-go instead"
-        ));
-    }
-    let names = file.dynamic_symbols().filter(|symbol| symbol.is_definition());
-    Ok(names.filter_map(|symbol| symbol.name().ok().map(str::to_owned)).collect())
+    // SAFETY: by the caller's word there is a NUL; nothing behind it, nor behind the bound, is read.
+    let bytes = unsafe {
+        let length = libc::strnlen(pointer, BYTES_MAX);
+        std::slice::from_raw_parts(pointer.cast::<u8>(), length)
+    };
+    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -1,6 +1,7 @@
 //! One instance of an output plugin: Init, flushes from any thread, Exit.
 
 use std::ffi::{CStr, CString, c_int, c_void};
+use std::sync::OnceLock;
 
 use crate::abi::{Context, FlushCtxFn, FlushFn, OutputPlugin};
 use crate::api::{API, Host, InstanceBlock};
@@ -40,7 +41,7 @@ pub enum FlushCode {
 #[derive(Clone, Copy)]
 pub struct FlushHandle {
     flush: Flush,
-    /// The plugin's word, handed back unchanged. A number, because it is never looked into.
+    /// Address of the instance's [`Context`], which is never freed. A number, because threads share it.
     context: usize,
 }
 
@@ -51,19 +52,28 @@ enum Flush {
 }
 
 impl FlushHandle {
+    /// The plugin's word, handed back unchanged and never looked into. Read at every call, as Fluent Bit does:
+    /// a plugin may set it after Init.
+    fn word(&self) -> *mut c_void {
+        // SAFETY: the block came from calloc in `Instance::init` and is never freed by us; a plugin that writes
+        // it meanwhile writes one aligned word.
+        unsafe { (&raw const (*(self.context as *const Context)).remote_context).read_volatile() }
+    }
+
     /// Hands events to the plugin, by pointer: `data` is not copied. Blocks as long as the plugin does. Call
     /// it from plain threads only, never from one with a small or moving stack.
     pub fn flush(&self, data: &[u8], tag: &CStr) -> FlushCode {
-        let Ok(length) = c_int::try_from(data.len()) else { return FlushCode::Error };
-        let bytes = data.as_ptr().cast::<c_void>();
+        // Plugins take the length as an int.
+        if c_int::try_from(data.len()).is_err() {
+            return FlushCode::Error;
+        }
+        let (bytes, length) = (data.as_ptr().cast::<c_void>(), data.len());
         // SAFETY: data and tag live through the call and the plugin may not keep them (flb_output.h); the
         // context is what it put there itself; the instance has been initialised and not yet ended, as
         // handles are only given out by `Instance` and lanes are joined before `exit`.
         let code = unsafe {
             match self.flush {
-                Flush::WithContext(flush) => {
-                    flush(self.context as *mut c_void, bytes, length, tag.as_ptr())
-                }
+                Flush::WithContext(flush) => flush(self.word(), bytes, length, tag.as_ptr()),
                 Flush::Plain(flush) => flush(bytes, length, tag.as_ptr()),
             }
         };
@@ -99,6 +109,7 @@ impl Instance {
                 .collect(),
             log_level: config.log_level,
             asked: config.asked,
+            metrics: OnceLock::new(),
         };
         let name = CString::new(registration.name.as_str()).unwrap_or_default();
         // SAFETY: the three blocks are zeroed, large enough and aligned; strdup copies a live string. The host
@@ -119,14 +130,12 @@ impl Instance {
                 library.path().display()
             ));
         }
-        // SAFETY: after a successful Init the context block is still ours; the word in it is the plugin's.
-        let word = unsafe { (*context).remote_context } as usize;
         let flush = match (library.flush_ctx, library.flush) {
             (Some(flush), _) => Flush::WithContext(flush),
             (None, Some(flush)) => Flush::Plain(flush),
             (None, None) => return Err("a registered plugin exports a flush".into()),
         };
-        Ok(Instance { handle: FlushHandle { flush, context: word } })
+        Ok(Instance { handle: FlushHandle { flush, context: context as usize } })
     }
 
     /// Says that all instances are initialised and flushes may come.
@@ -151,7 +160,7 @@ impl Instance {
                 pre_exit(0);
             }
             match (library.exit_ctx, library.exit) {
-                (Some(exit), _) => exit(self.handle.context as *mut c_void),
+                (Some(exit), _) => exit(self.handle.word()),
                 (None, Some(exit)) => exit(),
                 (None, None) => 0,
             };

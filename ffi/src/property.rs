@@ -44,11 +44,11 @@ const RESERVED_TLS: [&str; 16] = [
 /// Whether a plugin never sees this key of its section.
 pub fn is_reserved(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
-    if key.starts_with("net.") || key.starts_with("oauth2") {
+    if ["net.", "oauth2", "_debug.http."].iter().any(|prefix| key.starts_with(prefix)) {
         return true;
     }
     match key.strip_prefix("tls.") {
-        Some(rest) => RESERVED_TLS.contains(&rest) || rest.starts_with("windows."),
+        Some(rest) => RESERVED_TLS.contains(&rest),
         None => RESERVED.contains(&key.as_str()),
     }
 }
@@ -93,6 +93,7 @@ mod tests {
             "workers",
             "net.keepalive",
             "oauth2x",
+            "_debug.http.request_headers",
             "tls",
             "tls.verify",
             "tls.proxy.ca_file",

@@ -204,6 +204,19 @@ impl Run {
         self.child.try_wait().expect("a child can be asked").is_none()
     }
 
+    /// Waits until a condition holds outside of the process, which must not end before.
+    pub fn wait_until(&mut self, what: &str, mut holds: impl FnMut() -> bool) {
+        let begin = Instant::now();
+        while !holds() {
+            let is_running = self.is_running();
+            if !is_running || begin.elapsed() > DEADLINE {
+                let log = self.log();
+                panic!("never came true (running: {is_running}): {what}; the log:\n{log}");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// Resident memory now, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         self.status_kib("VmRSS:") * 1024

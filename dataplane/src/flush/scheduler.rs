@@ -259,10 +259,12 @@ impl Scheduler {
         self.lanes[usize::from(output.0)].in_flight
     }
 
-    /// The output that holds most bytes, and how many.
+    /// The output that holds most bytes, and how many; `None` when none holds any.
     pub fn holder(&self) -> Option<(OutputId, u64)> {
         let held = self.lanes.iter().enumerate().map(|(index, lane)| (index, lane.held_bytes));
-        let (index, bytes) = held.max_by_key(|(_, bytes)| *bytes)?;
+        let held = held.filter(|(_, bytes)| *bytes > 0);
+        // Of equals the first, as it stands in the configuration.
+        let (index, bytes) = held.rev().max_by_key(|(_, bytes)| *bytes)?;
         Some((OutputId(index as u16), bytes))
     }
 

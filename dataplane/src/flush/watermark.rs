@@ -11,6 +11,8 @@ pub struct Meter {
     limit_bytes: u64,
     held_bytes: AtomicU64,
     paused: AtomicBool,
+    /// Whether it is still to be said who holds the bytes of this pause.
+    unexplained: AtomicBool,
 }
 
 /// What a change did to the meter.
@@ -27,7 +29,12 @@ pub enum Change {
 impl Meter {
     /// A meter with a limit in bytes of events.
     pub fn new(limit_bytes: u64) -> Meter {
-        Meter { limit_bytes, held_bytes: AtomicU64::new(0), paused: AtomicBool::new(false) }
+        Meter {
+            limit_bytes,
+            held_bytes: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
+            unexplained: AtomicBool::new(false),
+        }
     }
 
     /// A meter that never pauses anyone.
@@ -39,6 +46,7 @@ impl Meter {
     pub fn add(&self, bytes: u64) -> Change {
         let before = self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         if before + bytes >= self.limit_bytes && !self.paused.swap(true, Ordering::AcqRel) {
+            self.unexplained.store(true, Ordering::Release);
             return Change::Paused;
         }
         Change::Same
@@ -60,6 +68,14 @@ impl Meter {
     /// Whether inputs charged to it should wait.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire)
+    }
+
+    /// Whether a pause has yet to be explained. Said once a pause, to whoever can name the holder first: the
+    /// shard that reached the limit may hold nothing itself.
+    pub fn take_unexplained(&self) -> bool {
+        self.is_paused()
+            && self.unexplained.load(Ordering::Acquire)
+            && self.unexplained.swap(false, Ordering::AcqRel)
     }
 
     /// Bytes charged now.
@@ -84,6 +100,8 @@ mod tests {
         assert_eq!(meter.add(40), Change::Paused);
         assert_eq!(meter.add(10), Change::Same);
         assert!(meter.is_paused());
+        assert!(meter.take_unexplained());
+        assert!(!meter.take_unexplained());
         assert_eq!(meter.sub(5), Change::Same);
         assert_eq!(meter.sub(10), Change::Resumed);
         assert_eq!(meter.sub(10), Change::Same);

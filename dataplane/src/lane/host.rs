@@ -4,11 +4,13 @@
 //! plain thread and never the main one, where Go's callbacks are slow (golang/go#68587).
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use ffi::{EventFormat, FlushHandle, Instance, InstanceConfig, Library, Registration, Sdk};
+
+use crate::limits::FOREIGN_STACK_BYTES;
 
 /// Index of a loaded library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +42,10 @@ pub struct Loaded {
     pub description: String,
     /// The SDK it was built with.
     pub sdk: Sdk,
+    /// Whether it wants logs.
+    pub takes_logs: bool,
+    /// The file.
+    pub path: PathBuf,
 }
 
 impl Loaded {
@@ -56,7 +62,8 @@ impl PluginHost {
     /// When the system refuses it.
     pub fn start() -> io::Result<PluginHost> {
         let (jobs, queue) = channel();
-        std::thread::Builder::new().name("plugin-host".into()).spawn(move || run(&queue))?;
+        let builder = std::thread::Builder::new().name("plugin-host".into());
+        builder.stack_size(FOREIGN_STACK_BYTES).spawn(move || run(&queue))?;
         Ok(PluginHost { jobs })
     }
 
@@ -74,6 +81,8 @@ impl PluginHost {
                 name: registration.name.clone(),
                 description: registration.description.clone(),
                 sdk: library.sdk().clone(),
+                takes_logs: registration.takes_logs,
+                path,
             };
             libraries.loaded.push((library, registration));
             Ok(loaded)

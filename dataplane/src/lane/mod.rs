@@ -46,7 +46,7 @@ pub enum Message {
     },
     /// A memory limit was left: paused inputs may go on.
     Resume,
-    /// A permit of this output's lane came free.
+    /// A permit of this output's lane was handed to this shard.
     PermitFree(OutputId),
     /// Stop reading, deliver what is held, and end.
     Stop,

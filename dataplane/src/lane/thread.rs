@@ -11,11 +11,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use ffi::{EventFormat, FlushCode, FlushHandle};
+use rustix::thread::CpuSet;
 
 use crate::event::legacy;
 use crate::flush::permits::Permits;
 use crate::flush::task::{FlushStatus, FlushTask};
 use crate::lane::{Message, ShardSender, WorkerId};
+use crate::limits::FOREIGN_STACK_BYTES;
 use crate::log::Log;
 use crate::reactor;
 
@@ -51,8 +53,9 @@ pub struct GroupPlan {
     pub group: usize,
     /// The shard it belongs to.
     pub shard: usize,
-    /// The core it is pinned to, if any.
-    pub cpu: Option<usize>,
+    /// The cores of the process. Lane threads are not pinned: a thread that Go starts during a call inherits
+    /// the cores of the caller, and a plugin's goroutines would crowd onto one.
+    pub allowed: CpuSet,
     /// Threads.
     pub thread_count: usize,
     /// Shared with the same group of other shards.
@@ -75,13 +78,13 @@ impl ThreadGroup {
             let (sender, jobs) = channel();
             workers.push(sender);
             let worker = WorkerId { group: plan.group, thread };
-            let (cpu, last) = (plan.cpu, Arc::clone(&plan.last_flush_ns));
-            let back = plan.sender.clone();
+            let last = Arc::clone(&plan.last_flush_ns);
+            let (back, allowed) = (plan.sender.clone(), plan.allowed);
             let name = format!("lane-{}.{}.{thread}", plan.shard, plan.group);
-            threads.push(std::thread::Builder::new().name(name).spawn(move || {
-                if let Some(id) = cpu {
-                    core_affinity::set_for_current(core_affinity::CoreId { id });
-                }
+            let builder = std::thread::Builder::new().name(name).stack_size(FOREIGN_STACK_BYTES);
+            threads.push(builder.spawn(move || {
+                // A thread that stays pinned works as well.
+                let _ = rustix::thread::sched_setaffinity(None, &allowed);
                 work(&jobs, worker, &last, &back);
             })?);
         }
@@ -108,10 +111,16 @@ impl ThreadGroup {
         self.workers[thread].send(job).expect("a lane thread lives as long as its group");
     }
 
-    /// Takes a thread back; returns another shard that waits for the permit.
+    /// Takes a thread back; returns the shard that was handed the permit.
     pub fn release(&mut self, thread: usize) -> Option<usize> {
         self.idle.push(thread);
         self.permits.give_back(self.shard)
+    }
+
+    /// Hands on a permit that came with [`Message::PermitFree`] and found nothing to do; returns the shard
+    /// that was handed it.
+    pub fn return_unused(&self) -> Option<usize> {
+        self.permits.return_unused(self.shard)
     }
 
     /// Ends the threads once their calls have returned.

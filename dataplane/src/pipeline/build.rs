@@ -179,6 +179,7 @@ impl Builder<'_> {
                     );
                     self.problems.push(Problem::warning(name.value_span, message));
                 }
+                self.warn_of_choice(&name, foreign);
                 let keys = read_engine_keys::<OutputKeys>(section, &[], self.problems);
                 let kind = self.foreign(section, foreign);
                 (kind?, foreign.name.to_ascii_lowercase(), keys?)
@@ -203,7 +204,10 @@ impl Builder<'_> {
                 return None;
             }
         };
-        let pattern = self.pattern(section, &keys, is_pair)?;
+        let pattern = match foreign {
+            Some(foreign) if !foreign.takes_logs => TagPattern::Nothing,
+            _ => self.pattern(section, &keys, is_pair)?,
+        };
         let output = OutputInstance {
             name: keys.alias.unwrap_or_else(|| format!("{plugin_name}.{index}")),
             plugin_name,
@@ -213,6 +217,27 @@ impl Builder<'_> {
             log_level: keys.log_level,
         };
         Some((pattern, output))
+    }
+
+    /// Says what else the name of a loaded plugin might have meant, and what the plugin will not get.
+    fn warn_of_choice(&mut self, name: &config::Property, used: &Loaded) {
+        let others = self.surroundings.loaded.iter().filter(|other| other.id != used.id);
+        for other in others.filter(|other| other.name.eq_ignore_ascii_case(&used.name)) {
+            let message = format!(
+                "`{}` and `{}` both register as `{}`: the first is used",
+                used.path.display(),
+                other.path.display(),
+                used.name
+            );
+            self.problems.push(Problem::warning(name.value_span, message));
+        }
+        if !used.takes_logs {
+            let message = format!(
+                "plugin `{}` takes no logs, and there are no other events yet: it gets nothing",
+                used.name
+            );
+            self.problems.push(Problem::warning(name.value_span, message));
+        }
     }
 
     fn foreign(&mut self, section: &Section, loaded: &Loaded) -> Option<OutputKind> {

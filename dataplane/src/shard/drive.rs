@@ -86,6 +86,8 @@ pub struct Engine {
     outputs: Vec<InstanceName>,
     inbox: RefCell<Receiver<Message>>,
     messages: RefCell<Vec<Message>>,
+    /// Outputs in whose groups a permit was handed to this shard since the last look.
+    handed_permits: RefCell<Vec<OutputId>>,
     pub(super) shards: Vec<ShardSender>,
     flush_interval: Duration,
     pub(super) stop_process: Box<dyn Fn()>,
@@ -133,6 +135,7 @@ pub async fn run(plan: EnginePlan, sources: Sources) -> ShardReport {
         outputs: plan.outputs,
         inbox: RefCell::new(plan.inbox),
         messages: RefCell::default(),
+        handed_permits: RefCell::default(),
         shards: plan.shards,
         flush_interval: plan.flush_interval,
         stop_process: plan.stop_process,
@@ -160,6 +163,8 @@ pub async fn run(plan: EnginePlan, sources: Sources) -> ShardReport {
 async fn tick(engine: Rc<Engine>) {
     loop {
         sleep(engine.flush_interval).await;
+        // Before more is queued: what is still held since the last tick is held by a slow output.
+        engine.explain_pauses();
         engine.shard.borrow_mut().seal_all();
         engine.shard.borrow_mut().scheduler().queue_due(monotonic_ns());
         engine.pump();
@@ -220,6 +225,7 @@ impl Engine {
             let Some(output) = self.shard.borrow_mut().scheduler().next_ready() else { break };
             self.dispatch(output);
         }
+        self.return_unused_permits();
         self.is_pumping.set(false);
         if self.stop.is_set() {
             self.progress.ring();
@@ -239,19 +245,11 @@ impl Engine {
         match message {
             Message::Flushed { task, status, worker } => {
                 let output = task.output;
-                let waiting = self.groups.borrow_mut()[worker.group].release(worker.thread);
+                let next = self.groups.borrow_mut()[worker.group].release(worker.thread);
+                // Before `finish` lists this output: the thread goes round the outputs of the group.
+                self.list_group_of(output);
                 self.finish(task, status);
-                // Every output of the group may use the thread that came free.
-                for (index, lane) in self.lanes.iter().enumerate() {
-                    if matches!(lane, Lane::Thread { group, .. } if *group == worker.group) {
-                        self.shard.borrow_mut().scheduler().list(OutputId(index as u16));
-                    }
-                }
-                if let Some(shard) = waiting
-                    && shard != self.index
-                {
-                    self.shards[shard].send(Message::PermitFree(output));
-                }
+                self.wake_for_permit(next, output);
             }
             Message::Written { task, status, buffer } => {
                 let mut buffers = self.buffers.borrow_mut();
@@ -267,7 +265,10 @@ impl Engine {
                 self.connection_bell.ring();
             }
             Message::Resume => self.resume.ring(),
-            Message::PermitFree(output) => self.list_group_of(output),
+            Message::PermitFree(output) => {
+                self.list_group_of(output);
+                self.handed_permits.borrow_mut().push(output);
+            }
             Message::Stop => {
                 self.stop.set();
                 self.resume.ring();
@@ -277,12 +278,36 @@ impl Engine {
         }
     }
 
+    /// Lists every output that shares threads with this one, those behind it first, itself last.
     fn list_group_of(&self, output: OutputId) {
-        let Lane::Thread { group: wanted, .. } = &self.lanes[usize::from(output.0)] else { return };
-        for (index, lane) in self.lanes.iter().enumerate() {
-            if matches!(lane, Lane::Thread { group, .. } if group == wanted) {
+        let at = usize::from(output.0);
+        let Lane::Thread { group: wanted, .. } = &self.lanes[at] else { return };
+        let count = self.lanes.len();
+        for index in (1..=count).map(|step| (at + step) % count) {
+            if matches!(&self.lanes[index], Lane::Thread { group, .. } if group == wanted) {
                 self.shard.borrow_mut().scheduler().list(OutputId(index as u16));
             }
+        }
+    }
+
+    /// Tells the shard that was handed a permit of an output's group.
+    fn wake_for_permit(&self, shard: Option<usize>, output: OutputId) {
+        match shard {
+            None => {}
+            Some(shard) if shard == self.index => self.handed_permits.borrow_mut().push(output),
+            Some(shard) => self.shards[shard].send(Message::PermitFree(output)),
+        }
+    }
+
+    /// Hands on permits that came when there was nothing left to call for.
+    fn return_unused_permits(&self) {
+        if self.handed_permits.borrow().is_empty() {
+            return;
+        }
+        for output in self.handed_permits.take() {
+            let Lane::Thread { group, .. } = &self.lanes[usize::from(output.0)] else { continue };
+            let next = self.groups.borrow()[*group].return_unused();
+            self.wake_for_permit(next, output);
         }
     }
 
@@ -391,16 +416,7 @@ impl Engine {
             match change.change {
                 Change::Same => {}
                 Change::Paused => {
-                    let holder = self.shard.borrow_mut().scheduler().holder();
-                    let held = match holder {
-                        Some((output, bytes)) => format!(
-                            "; output {} holds {bytes} bytes on shard {}",
-                            self.outputs[usize::from(output.0)].name,
-                            self.index
-                        ),
-                        None => String::new(),
-                    };
-                    self.log.warn(format_args!("{input} paused (mem buf overlimit){held}"));
+                    self.log.warn(format_args!("{input} paused (mem buf overlimit)"));
                 }
                 Change::Resumed => {
                     self.log.info(format_args!("{input} resume (mem buf overlimit)"));
@@ -409,6 +425,18 @@ impl Engine {
                     }
                 }
             }
+        }
+    }
+
+    /// Says which output holds what an input waits for. What still lies in open chunks is explained later.
+    fn explain_pauses(&self) {
+        while let Some((input, output, bytes)) = self.shard.borrow_mut().take_explanation() {
+            self.log.warn(format_args!(
+                "{} is paused because output {} holds {bytes} bytes on shard {}",
+                self.inputs[usize::from(input.0)].name,
+                self.outputs[usize::from(output.0)].name,
+                self.index
+            ));
         }
     }
 
@@ -429,6 +457,12 @@ impl Engine {
             // it counts as left.
             let known = ledger.delivered_records + ledger.dropped_records() + ledger.left_records;
             ledger.left_records += (ledger.in_records + ledger.added_records).saturating_sub(known);
+        }
+        // A permit may have been handed over after the last task went: it is another shard's now.
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let Lane::Thread { group, .. } = lane else { continue };
+            let next = self.groups.borrow()[*group].return_unused();
+            self.wake_for_permit(next, OutputId(index as u16));
         }
         for group in self.groups.take() {
             if abandoned_flushes == 0 {

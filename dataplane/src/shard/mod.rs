@@ -145,6 +145,14 @@ impl Shard {
         std::mem::take(&mut self.changes)
     }
 
+    /// The next input whose pause this shard can explain and nobody has yet: the output that holds most, and
+    /// how many bytes.
+    pub fn take_explanation(&mut self) -> Option<(InputId, OutputId, u64)> {
+        let (output, bytes) = self.scheduler.holder()?;
+        let input = self.meters.iter().position(|meter| meter.take_unexplained())?;
+        Some((InputId(input as u16), output, bytes))
+    }
+
     /// Whether there are limit changes to take.
     pub fn has_changes(&self) -> bool {
         !self.changes.is_empty()
