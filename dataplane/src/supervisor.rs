@@ -129,7 +129,6 @@ pub fn run(
     drop(plan);
     log.info(format_args!("{} shards started", pipeline.shard_count));
     started();
-    drop(senders);
     let stopped = wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
     drop(senders);
     if stopped.abandoned == 0 {
