@@ -84,10 +84,11 @@ fn bad_json_is_counted_and_the_process_lives() {
         assert_eq!(law.delivered, good + 1, "{cause}: {}", law.line);
         assert!(law.line.contains(&format!("({cause}")), "{}", law.line);
         assert!(ended.text().ends_with("{\"good\":1}\n"), "{}", ended.text());
-        let warnings: Vec<&str> = ended.log.lines().filter(|it| it.contains("[ warn]")).collect();
+        let warnings: Vec<&str> =
+            ended.log.lines().filter(|it| it.contains("[ warn] [input:tcp")).collect();
         assert_eq!(warnings.len(), usize::from(!said.is_empty()), "{}", ended.log);
         let is_right =
-            |line: &&str| line.contains("[input:tcp:tcp.0] 127.0.0.1:") && line.ends_with(said);
+            |line: &&str| line.contains(" [input:tcp:tcp.0] 127.0.0.1:") && line.ends_with(said);
         assert!(warnings.iter().all(is_right), "{}", ended.log);
     }
 }
