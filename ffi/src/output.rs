@@ -124,7 +124,7 @@ impl Instance {
         };
         if code <= 0 {
             return Err(format!(
-                "plugin `{}` of `{}` failed to initialize `{instance_name}` (it returned {code}): its own \
+                "plugin `{}` of `{}` failed to initialize `{instance_name}` (`FLBPluginInit` returned {code}): its own \
                  output says why, most often a missing property",
                 registration.name,
                 library.path().display()
