@@ -56,7 +56,7 @@ fn help_and_version_go_to_standard_output() {
     let tail = printed(&["-i", "tail", "-h"]);
     assert_eq!(tail, printed(&["-h", "-i", "tail"]));
     for part in
-        ["input tail: ", "read_from_head             (boolean, default false)", "mem_buf_limit "]
+        ["input tail: ", "read_from_head               (boolean, default false)", "mem_buf_limit "]
     {
         assert!(tail.contains(part), "{part} in\n{tail}");
     }
@@ -156,6 +156,8 @@ fn the_log_level_is_that_of_the_environment_then_the_file_then_the_flags() {
     assert_eq!(shows(&file("flush 1"), &["-q"], None), (false, false));
     assert_eq!(shows(&file("log_level info"), &["-q"], None), (true, false));
     assert_eq!(shows(&file("log_level error"), &["-vv"], None), (false, false));
+    let ended = Dataplane::with_config(&file("flush 1")).args(["-f", "7", "-D"]).end();
+    assert!(ended.log.contains("`flush` of the command line has no effect"), "{}", ended.log);
     assert_eq!(shows(&file("log_level error"), &[], Some("debug")), (true, true));
 }
 
