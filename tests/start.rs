@@ -89,14 +89,29 @@ fn a_low_memlock_limit_is_named_where_it_cannot_be_raised() {
 }
 
 #[test]
+fn a_memlock_limit_that_is_low_for_the_shards_is_named() {
+    if is_skipped("a memlock limit that is low for the shards is named") {
+        return;
+    }
+    let (_open, program) = open_copy();
+    let conditions = ["--memlock", "1048576", "--user", NOBODY];
+    let nobody = Dataplane::started_by(&c_program("launcher"), &conditions, &program);
+    let ended = nobody.args(DUMMY).args(["--shards", "64"]).end();
+    assert_eq!(ended.code(), 255, "{}", ended.log);
+    let line = ended.log.lines().find(|line| line.starts_with("error: ")).expect("an error");
+    for part in ["locked memory is too low for 64 shards", "ulimit -l 16384", "--shards"] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
 fn an_ordinary_user_may_start_it() {
     if is_skipped("an ordinary user may start it") {
         return;
     }
     let (_open, program) = open_copy();
-    let conditions = ["--memlock", "8388608", "--user", NOBODY];
-    let nobody = Dataplane::started_by(&c_program("launcher"), &conditions, &program);
-    assert_works(nobody.args(DUMMY).start());
+    let nobody = Dataplane::started_by(&c_program("launcher"), &["--user", NOBODY], &program);
+    assert_works(nobody.args(DUMMY).args(["--shards", "1"]).start());
 }
 
 /// Name and cores of each thread that belongs to a shard: its own, and those its executor keeps for blocking calls.

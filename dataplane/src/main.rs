@@ -162,7 +162,7 @@ fn supervise(
         return 0;
     }
     log_warnings(&log, &document, &problems);
-    if let Err(reason) = probe::check() {
+    if let Err(reason) = probe::check(pipeline.shard_count) {
         return fail(daemon, &reason, STATUS_ENGINE);
     }
     let version = env!("CARGO_PKG_VERSION");

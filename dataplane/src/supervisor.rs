@@ -28,7 +28,7 @@ use crate::plugin::output::{OutputDefinition, OutputPlace};
 use crate::reactor::mailbox::{self, Receiver as Inbox};
 use crate::reactor::net::Listener;
 use crate::reactor::readiness::Readiness;
-use crate::reactor::{executor, monotonic_ns};
+use crate::reactor::{executor, monotonic_ns, probe};
 use crate::route::mask::OutputId;
 use crate::shard::drive::{self, EnginePlan, InstanceName, Lane, ShardReport};
 use crate::shard::ledger::InputLedger;
@@ -282,7 +282,7 @@ fn run_shard(plan: &Plan, start: ShardStart) -> Result<ShardReport, String> {
         let (engine, sources) = assemble(plan, index, cpu, inbox, listeners)?;
         Ok(drive::run(engine, sources).await)
     };
-    executor::run(&name, cpu, future).map_err(|error| format!("cannot start {name}: {error}"))?
+    executor::run(&name, cpu, future).map_err(|error| probe::explain(&error, plan.senders.len()))?
 }
 
 fn assemble(
