@@ -56,7 +56,7 @@ fn help_and_version_go_to_standard_output() {
     let tail = printed(&["-i", "tail", "-h"]);
     assert_eq!(tail, printed(&["-h", "-i", "tail"]));
     for part in
-        ["input tail: ", "read_from_head             (boolean, default false)", "mem_buf_limit "]
+        ["input tail: ", "read_from_head               (boolean, default false)", "mem_buf_limit "]
     {
         assert!(tail.contains(part), "{part} in\n{tail}");
     }
@@ -156,6 +156,8 @@ fn the_log_level_is_that_of_the_environment_then_the_file_then_the_flags() {
     assert_eq!(shows(&file("flush 1"), &["-q"], None), (false, false));
     assert_eq!(shows(&file("log_level info"), &["-q"], None), (true, false));
     assert_eq!(shows(&file("log_level error"), &["-vv"], None), (false, false));
+    let ended = Dataplane::with_config(&file("flush 1")).args(["-f", "7", "-D"]).end();
+    assert!(ended.log.contains("`flush` of the command line has no effect"), "{}", ended.log);
     assert_eq!(shows(&file("log_level error"), &[], Some("debug")), (true, true));
 }
 
@@ -167,6 +169,19 @@ fn kill(signal: &str, pid: u32) -> bool {
 
 /// A process that went into the background; ended by force if the test does not end it.
 struct Background(u32);
+
+impl Background {
+    /// The process that works in this folder: the only one, as the folder is new.
+    fn in_folder(folder: &Path) -> Background {
+        let folder = folder.canonicalize().expect("a folder");
+        let processes = fs::read_dir("/proc").expect("the processes").flatten();
+        let found = processes.filter(|entry| {
+            fs::read_link(entry.path().join("cwd")).is_ok_and(|working| working == folder)
+        });
+        let mut pids = found.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        Background(pids.next().expect("a process works in the folder"))
+    }
+}
 
 impl Drop for Background {
     fn drop(&mut self) {
@@ -203,10 +218,10 @@ fn relative_paths_keep_their_meaning_in_the_background() {
         Dataplane::new().current_dir(there.path()).args(["-d", "-c", "conf/main.conf"]).end();
     // The parent has waited for the start.
     assert_eq!(parent.code(), 0, "{}", parent.log);
+    let background = Background::in_folder(there.path());
     let log = || fs::read_to_string(there.path().join("log.txt")).unwrap_or_default();
     wait_until("the log says so", || log().contains("shards started"));
-    let pid = log().split("pid=").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
-    let background = Background(pid.expect("the log names the process"));
+    assert!(log().contains(&format!("pid={}\n", background.0)), "{}", log());
 
     // A file that appears later is found by the relative pattern, and read.
     let before = bytes_read(background.0);

@@ -5,21 +5,33 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use support::plugins::c_program;
-use support::{Dataplane, Ended, Run, say_skipped, wait_until};
+use support::{Dataplane, Ended, PROGRAM, Run, folder, say_skipped, wait_until};
+use tempfile::TempDir;
 
 const DUMMY: [&str; 8] = ["-f", "0.1", "-i", "dummy", "-p", "rate=100", "-o", "stdout"];
 /// The user `nobody` of every system.
 const NOBODY: &str = "65534";
 
 fn launched(conditions: &[&str]) -> Dataplane {
-    Dataplane::started_by(&c_program("launcher"), conditions)
+    Dataplane::started_by(&c_program("launcher"), conditions, Path::new(PROGRAM))
+}
+
+/// The program where an ordinary user may run it; the build folder may be closed to others.
+fn open_copy() -> (TempDir, PathBuf) {
+    let open = folder();
+    fs::set_permissions(open.path(), Permissions::from_mode(0o755)).expect("our own folder");
+    let copy = open.path().join("dataplane");
+    fs::copy(PROGRAM, &copy).expect("the program is copied");
+    (open, copy)
 }
 
 fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
+    fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
 /// Whether this test must be left out, as only root may set its conditions up.
@@ -66,9 +78,28 @@ fn a_low_memlock_limit_is_named_where_it_cannot_be_raised() {
     if is_skipped("a low memlock limit is named") {
         return;
     }
-    let ended = launched(&["--memlock", "65536", "--user", NOBODY]).args(DUMMY).end();
+    let (_open, program) = open_copy();
+    let conditions = ["--memlock", "65536", "--user", NOBODY];
+    let nobody = Dataplane::started_by(&c_program("launcher"), &conditions, &program);
+    let ended = nobody.args(DUMMY).end();
     let line = only_line(&ended);
     for part in ["locked memory is 64 KiB", "needs 512 KiB", "ulimit -l 512", "LimitMEMLOCK=512K"] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn a_memlock_limit_that_is_low_for_the_shards_is_named() {
+    if is_skipped("a memlock limit that is low for the shards is named") {
+        return;
+    }
+    let (_open, program) = open_copy();
+    let conditions = ["--memlock", "1048576", "--user", NOBODY];
+    let nobody = Dataplane::started_by(&c_program("launcher"), &conditions, &program);
+    let ended = nobody.args(DUMMY).args(["--shards", "64"]).end();
+    assert_eq!(ended.code(), 255, "{}", ended.log);
+    let line = ended.log.lines().find(|line| line.starts_with("error: ")).expect("an error");
+    for part in ["locked memory is too low for 64 shards", "ulimit -l 16384", "--shards"] {
         assert!(line.contains(part), "{line}");
     }
 }
@@ -78,7 +109,9 @@ fn an_ordinary_user_may_start_it() {
     if is_skipped("an ordinary user may start it") {
         return;
     }
-    assert_works(launched(&["--memlock", "8388608", "--user", NOBODY]).args(DUMMY).start());
+    let (_open, program) = open_copy();
+    let nobody = Dataplane::started_by(&c_program("launcher"), &["--user", NOBODY], &program);
+    assert_works(nobody.args(DUMMY).args(["--shards", "1"]).start());
 }
 
 /// Name and cores of each thread that belongs to a shard: its own, and those its executor keeps for blocking calls.

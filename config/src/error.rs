@@ -111,11 +111,14 @@ impl Problems {
         }
     }
 
-    /// All of them as text, each with file, line, column and the line itself; no colour.
+    /// All of them as text, each with file, line, column and the line itself, from the top of each file down; no
+    /// colour.
     pub fn render(&self, sources: &SourceMap) -> String {
         let renderer = Renderer::plain();
         let mut text = String::new();
-        for problem in &self.0 {
+        let mut sorted: Vec<&Problem> = self.0.iter().collect();
+        sorted.sort_by_key(|problem| problem.span.map(|span| (span.source, span.start)));
+        for problem in sorted {
             let level = match problem.severity {
                 Severity::Error => Level::ERROR,
                 Severity::Warning => Level::WARNING,

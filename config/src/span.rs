@@ -1,7 +1,7 @@
 //! Places in the texts that were read.
 
 /// Which text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(u32);
 
 /// A range of bytes in a text.

@@ -35,6 +35,9 @@ pub const READ_BYTES: usize = 256 * 1024;
 pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 /// Stack of the threads that call foreign plugins: what a C program's threads have.
 pub const FOREIGN_STACK_BYTES: usize = 8 * 1024 * 1024;
+/// Locked memory a shard takes where the process lacks CAP_IPC_LOCK: three rings and registered buffers, measured
+/// as 200 KiB.
+pub const MEMLOCK_BYTES_SHARD: u64 = 256 * 1024;
 /// Lane threads one shard may have for one library.
 pub const LANE_THREADS_MAX: usize = 64;
 /// Connections one instance may hold; more are accepted and closed, counted and logged.

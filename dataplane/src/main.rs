@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use config::service::{LogLevel, ShardCount};
-use config::{Document, Problem, Problems, ServiceSettings, Severity, Stage, Value};
+use config::{Document, Problem, Problems, Property, ServiceSettings, Severity, Stage, Value};
 
 use dataplane::cli::{self, Options, Request};
 use dataplane::lane::host::{Loaded, PluginHost};
@@ -52,7 +52,9 @@ fn run(mut options: Options) -> ExitCode {
     let mut problems = std::mem::take(&mut options.problems);
     let mut document = std::mem::replace(&mut options.document, Document::empty());
     let environment = |name: &str| environment(name);
+    let flags = document.service.properties.clone();
     config::load(&mut document, options.config.as_deref(), &environment, &mut problems);
+    warn_of_overridden(&flags, &document, &mut problems);
     address::split_names(&mut document);
     let is_readable = !problems.has_errors();
     let level = level_of_environment().unwrap_or_else(|reason| {
@@ -174,7 +176,7 @@ fn supervise(
         return 0;
     }
     log_warnings(&log, &document, &problems);
-    if let Err(reason) = probe::check() {
+    if let Err(reason) = probe::check(pipeline.shard_count) {
         return fail(daemon, &reason, STATUS_ENGINE);
     }
     let version = env!("CARGO_PKG_VERSION");
@@ -310,6 +312,19 @@ fn half_of_memory() -> u64 {
     let group = group.and_then(|text| text.trim().parse::<u64>().ok());
     let smaller = [machine, group].into_iter().flatten().min();
     smaller.unwrap_or(1 << 30) / 2
+}
+
+/// The file wins over the command line, as in Fluent Bit, which surprises whoever types the flag.
+fn warn_of_overridden(flags: &[Property], document: &Document, problems: &mut Problems) {
+    for flag in flags.iter().filter(|flag| !flag.is("parsers_file")) {
+        let counts = document.service.get(&flag.key);
+        let from = |property: &Property| property.key_span.source;
+        if counts.is_some_and(|property| from(property) != from(flag)) {
+            let message = format!("`{}` of the command line has no effect", flag.key);
+            let problem = Problem::warning(flag.value_span, message);
+            problems.push(problem.with_help("the file sets it, and the file wins"));
+        }
+    }
 }
 
 /// A plugin named without a slash is the file here; the loader would look for it in the system's folders.

@@ -28,11 +28,10 @@ use crate::pipeline::keys::Workers;
 use crate::pipeline::{OutputInstance, OutputKind, Pipeline};
 use crate::plugin::input::InputPlace;
 use crate::plugin::output::{OutputDefinition, OutputPlace};
-use crate::reactor::executor;
 use crate::reactor::mailbox::{self, Receiver as Inbox};
-use crate::reactor::monotonic_ns;
 use crate::reactor::net::Listener;
 use crate::reactor::readiness::Readiness;
+use crate::reactor::{executor, monotonic_ns, probe};
 use crate::route::mask::OutputId;
 use crate::shard::drive::{self, EnginePlan, InstanceName, Lane, ShardReport};
 use crate::shard::ledger::InputLedger;
@@ -119,7 +118,7 @@ pub fn run(
         let (plan, report) = (Arc::clone(&plan), report.clone());
         let thread = std::thread::Builder::new().name(format!("shard-{index}"));
         let thread = thread.spawn(move || {
-            let result = run_shard(plan, place);
+            let result = run_shard(&plan, place);
             // The supervisor may have given up on us at the deadline.
             let _ = report.send((index, result));
         });
@@ -218,14 +217,14 @@ fn start_sinks(
 }
 
 /// The body of a shard's thread.
-fn run_shard(plan: Arc<Plan>, start: ShardStart) -> Result<ShardReport, String> {
+fn run_shard(plan: &Plan, start: ShardStart) -> Result<ShardReport, String> {
     let ShardStart { index, cpu, inbox, listeners } = start;
     let name = format!("shard-{index}");
-    let future = async move {
-        let (engine, sources) = assemble(&plan, index, inbox, listeners)?;
+    let future = async {
+        let (engine, sources) = assemble(plan, index, inbox, listeners)?;
         Ok(drive::run(engine, sources).await)
     };
-    executor::run(&name, cpu, future).map_err(|error| format!("cannot start {name}: {error}"))?
+    executor::run(&name, cpu, future).map_err(|error| probe::explain(&error, plan.senders.len()))?
 }
 
 fn assemble(

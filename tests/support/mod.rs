@@ -48,11 +48,11 @@ impl Dataplane {
         Dataplane { command, stdin: Stdio::null(), stdout: None, folder: folder() }
     }
 
-    /// Without arguments, started by another program: that, its arguments, and then this one.
-    pub fn started_by(launcher: &Path, arguments: &[&str]) -> Dataplane {
+    /// Without arguments, started by another program: that, its arguments, and then this one or a copy of it.
+    pub fn started_by(launcher: &Path, arguments: &[&str], program: &Path) -> Dataplane {
         let mut dataplane = Dataplane::new();
         let mut command = Command::new(launcher);
-        command.env_remove("FLB_LOG_LEVEL").env("TZ", "UTC").args(arguments).arg(PROGRAM);
+        command.env_remove("FLB_LOG_LEVEL").env("TZ", "UTC").args(arguments).arg(program);
         dataplane.command = command;
         dataplane
     }

@@ -45,7 +45,7 @@ fn push_flags(text: &mut String, flags: &mut dyn Iterator<Item = &Flag>) {
 }
 
 fn push_row(text: &mut String, name: &str, meaning: &str) {
-    *text += &format!("  {name:<26} {meaning}\n");
+    *text += &format!("  {name:<28} {meaning}\n");
 }
 
 /// The keys of a plugin.

@@ -239,7 +239,7 @@ mod tests {
     fn help_after_a_plugin_prints_its_keys() {
         let request = parse(["dataplane", "-i", "dummy", "-h"].map(OsString::from));
         assert!(
-            matches!(request, Request::Print(text) if text.contains("samples                    (number, default 0)"))
+            matches!(request, Request::Print(text) if text.contains("samples                      (number, default 0)"))
         );
         let request = parse(["dataplane", "-h", "-i", "dummy"].map(OsString::from));
         assert!(matches!(request, Request::Print(text) if text.contains("Keys of every input")));

@@ -244,6 +244,9 @@ impl Builder<'_> {
         let mut known = section.clone();
         known.properties.retain(|property| is_key_of(ForeignKeys::KEYS, property));
         let keys = ForeignKeys::read(&known, &[], self.problems)?;
+        let count = self.problems.len();
+        shared_keys::check_net_names(section, self.problems);
+        self.problems.stage_after(count, Stage::Start);
         for property in &section.properties {
             let is_ours =
                 is_key_of(OutputKeys::KEYS, property) || is_key_of(ForeignKeys::KEYS, property);

@@ -3,7 +3,7 @@
 //! A plugin that reads one of them lists it among its own keys, and then that entry counts. On any other plugin
 //! the key is checked, so that a typo is found, and said to have no effect, or refused where it would have one.
 
-use config::{KeySpec, Problem, Problems, Seconds, Section, Settings};
+use config::{KeySpec, Problem, Problems, Seconds, Section, Settings, nearest};
 
 use super::build::read_engine_keys;
 
@@ -177,6 +177,22 @@ pub fn check_output(section: &Section, plugin_keys: &[KeySpec], problems: &mut P
     check_both(section, plugin_keys, problems);
 }
 
+/// Checks the `net.*` keys of a loaded plugin by their names, as Fluent Bit does although the plugin never sees them.
+pub fn check_net_names(section: &Section, problems: &mut Problems) {
+    let known = || ConnectorKeys::KEYS.iter().map(|spec| spec.name);
+    for property in &section.properties {
+        let is_net = property.key.get(..4).is_some_and(|front| front.eq_ignore_ascii_case("net."));
+        if is_net && !known().any(|name| property.is(name)) {
+            let problem =
+                Problem::error(property.key_span, format!("unknown property `{}`", property.key));
+            problems.push(match nearest(&property.key, known()) {
+                Some(near) => problem.with_help(format!("did you mean `{near}`?")),
+                None => problem,
+            });
+        }
+    }
+}
+
 fn check_both(section: &Section, plugin_keys: &[KeySpec], problems: &mut Problems) {
     let _ = read_engine_keys::<PlaceKeys>(section, plugin_keys, problems);
     let _ = read_engine_keys::<TlsKeys>(section, plugin_keys, problems);
@@ -196,5 +212,27 @@ fn say_idle(section: &Section, plugin_keys: &[KeySpec], idle: &[KeySpec], proble
             let message = format!("`{}` has no effect on `{plugin}`", property.key);
             problems.push(Problem::warning(property.key_span, message));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use config::{Property, SourceMap, Span};
+
+    use super::*;
+
+    #[test]
+    fn a_loaded_plugins_net_keys_are_checked_by_name() {
+        let mut sources = SourceMap::default();
+        let span = Span::new(sources.add("t", ""), 0, 0);
+        let mut section = Section::new("OUTPUT", span);
+        for key in ["Net.Keepalive", "net.keepalife", "network", "custom"] {
+            let (key, value) = (key.to_owned(), "x".to_owned());
+            section.properties.push(Property { key, value, key_span: span, value_span: span });
+        }
+        let mut problems = Problems::default();
+        check_net_names(&section, &mut problems);
+        let said: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(said, ["unknown property `net.keepalife`"]);
     }
 }

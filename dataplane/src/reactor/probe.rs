@@ -4,31 +4,49 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::limits::MEMLOCK_BYTES_MIN;
+use crate::limits::{MEMLOCK_BYTES_MIN, MEMLOCK_BYTES_SHARD};
 
-/// Checks what an executor needs and raises the memlock limit where that is allowed.
+/// Checks what the executors of this many shards need and raises the memlock limit where that is allowed.
 ///
 /// # Errors
 /// One line that says what is missing and who can change it.
-pub fn check() -> Result<(), String> {
-    raise_memlock()?;
-    try_setup()
+pub fn check(shard_count: usize) -> Result<(), String> {
+    raise_memlock(memlock_bytes(shard_count))?;
+    try_setup(shard_count)
 }
 
-fn raise_memlock() -> Result<(), String> {
+/// Why an executor could not be made after all.
+pub fn explain(error: &io::Error, shard_count: usize) -> String {
+    // Processes of one user share the limit, so only the attempt tells.
+    if error.raw_os_error() == Some(libc::ENOMEM) || error.kind() == io::ErrorKind::OutOfMemory {
+        let need = memlock_bytes(shard_count) / 1024;
+        return format!(
+            "the limit on locked memory is too low for {shard_count} shards: raise it with \
+             `ulimit -l {need}`, or `LimitMEMLOCK={need}K` in the systemd unit, or run fewer `--shards`"
+        );
+    }
+    format!("io_uring cannot be set up: {error}")
+}
+
+fn memlock_bytes(shard_count: usize) -> u64 {
+    MEMLOCK_BYTES_MIN.max(shard_count as u64 * MEMLOCK_BYTES_SHARD)
+}
+
+/// Raises the limit to what is wanted or as near as may be. Less than the least an executor takes is an error;
+/// whether less than wanted will do depends on privileges, and the attempt tells.
+fn raise_memlock(wanted: u64) -> Result<(), String> {
     let limit = getrlimit(Resource::Memlock);
-    let enough = |bytes: Option<u64>| bytes.is_none_or(|bytes| bytes >= MEMLOCK_BYTES_MIN);
-    if enough(limit.current) {
+    if limit.current.is_none_or(|bytes| bytes >= wanted) {
         return Ok(());
     }
-    let wanted = match limit.maximum {
-        None => Some(MEMLOCK_BYTES_MIN),
-        Some(maximum) if maximum >= MEMLOCK_BYTES_MIN => Some(maximum),
-        // A process with CAP_SYS_RESOURCE may raise its hard limit too.
-        Some(_) => Some(MEMLOCK_BYTES_MIN),
-    };
-    let maximum = if enough(limit.maximum) { limit.maximum } else { wanted };
-    if setrlimit(Resource::Memlock, Rlimit { current: wanted, maximum }).is_ok() {
+    // A process with CAP_SYS_RESOURCE may raise its hard limit too.
+    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
+    if setrlimit(Resource::Memlock, Rlimit { current: Some(wanted), maximum }).is_ok() {
+        return Ok(());
+    }
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let is_enough = limit.maximum.is_none_or(|bytes| bytes >= MEMLOCK_BYTES_MIN);
+    if is_enough && setrlimit(Resource::Memlock, raised).is_ok() {
         return Ok(());
     }
     let have = limit.maximum.unwrap_or(0) / 1024;
@@ -40,7 +58,7 @@ fn raise_memlock() -> Result<(), String> {
 }
 
 /// Sets up a ring of one entry and closes it again.
-fn try_setup() -> Result<(), String> {
+fn try_setup(shard_count: usize) -> Result<(), String> {
     // struct io_uring_params is 120 bytes, all zero for defaults.
     let mut params = [0u64; 15];
     // SAFETY: the kernel writes at most 120 bytes into `params`, which is that long and lives through
@@ -69,6 +87,6 @@ fn try_setup() -> Result<(), String> {
                     .into(),
             }
         }
-        _ => format!("io_uring cannot be set up: {error}"),
+        _ => explain(&error, shard_count),
     })
 }
