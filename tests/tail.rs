@@ -364,7 +364,7 @@ fn files_that_rotate_while_the_input_is_paused_are_all_read() {
 }
 
 #[test]
-#[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+#[allow(clippy::print_stdout, reason = "says that it was skipped")]
 fn lost_notifications_are_made_good_by_looking() {
     let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap_or_default();
     let limit: u64 = limit.trim().parse().unwrap_or(u64::MAX);

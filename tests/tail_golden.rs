@@ -54,7 +54,7 @@ fn comparable(stdout: &[u8], configuration: &str) -> Vec<u8> {
         lines.push([&line[tag..time], &line[metadata + 2..], b"\n"].concat());
     }
     let path = configuration.lines().find(|line| line.trim_start().starts_with("path "));
-    if path.is_some_and(|path| path.contains(',')) {
+    if path.is_some_and(|path| path.contains([',', '*'])) {
         lines.sort();
     }
     lines.concat()

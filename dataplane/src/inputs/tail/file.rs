@@ -495,6 +495,7 @@ impl TailedFile {
         self.template.append(line, self.place.offset, *visit.stamp, batch.bytes);
         visit.sink.commit(1);
         self.place.offset += length as u64;
+        self.place.marker = Marker::of(&[self.place.marker.bytes(), line].concat());
         self.unfinished_bytes = 0;
     }
 }

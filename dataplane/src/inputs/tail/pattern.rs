@@ -64,8 +64,13 @@ impl PathPattern {
         Ok(PathPattern { text: text.to_owned(), root: root.to_owned(), parts })
     }
 
-    /// Whether a walk could find this path.
+    /// Whether a walk could find this path, or an absolute one of a file below the working directory.
     pub fn matches(&self, path: &Path) -> bool {
+        let here = match self.root.is_empty() && path.is_absolute() {
+            true => std::env::current_dir().ok(),
+            false => None,
+        };
+        let path = here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path);
         let Some(text) = path.to_str().and_then(|text| text.strip_prefix(self.root.as_str()))
         else {
             return false;
@@ -364,6 +369,9 @@ mod tests {
         assert!(home.matches(Path::new("/home/me/a.log")));
         assert!(PathPattern::parse("~me/a.log", Some("/home/me")).is_err());
         assert!(PathPattern::parse("/", None).is_err());
+        let relative = PathPattern::parse("logs/*.log", None).unwrap();
+        assert!(relative.matches(&std::env::current_dir().unwrap().join("logs/a.log")));
+        assert!(!relative.matches(Path::new("/logs/a.log")));
         assert!(PathPattern::parse("logs/a[", None).unwrap().matches(Path::new("logs/a[")));
     }
 }

@@ -11,6 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::reactor::file::{FileId, FileState, OpenFile};
 
+/// How long a closed file is remembered that no walk meets. One walk may miss a file: it was renamed from a name
+/// still to come to one that was not there when the directory was read.
+const REST_NS: u64 = 60_000_000_000;
+
 /// Bytes kept of what stands before a place.
 pub const MARKER_BYTES: usize = 32;
 
@@ -268,14 +272,14 @@ impl FileSpread {
         }
     }
 
-    /// A shard has walked all patterns since `began_ns`: what rests and was not met is no longer there.
+    /// A shard has walked all patterns since `began_ns`: what rests and was not met for long is no longer there.
     pub fn walked(&self, began_ns: u64) {
         let state = &mut *self.state();
         state.walks_done += 1;
         state.refused.retain(|path| path.symlink_metadata().is_ok());
         state.files.retain(|_, entry| match entry {
             Entry::Taken { .. } => true,
-            Entry::Resting { seen_ns, .. } => *seen_ns >= began_ns,
+            Entry::Resting { seen_ns, .. } => seen_ns.saturating_add(REST_NS) >= began_ns,
         });
     }
 
@@ -347,8 +351,12 @@ mod tests {
         spread.closed(state.id, rest, 5);
         spread.walked(6);
         give(9);
+        assert_eq!(spread.take(0)[0].start.place, place, "one walk may miss it");
+        spread.closed(state.id, rest, 7);
+        spread.walked(8 + REST_NS);
+        give(9);
         let start = spread.take(0)[0].start;
-        assert_eq!(start.place.offset, 0, "not met by the walk, so it is another file");
+        assert_eq!(start.place.offset, 0, "not met for long, so it is another file");
     }
 
     #[test]

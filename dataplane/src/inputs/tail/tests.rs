@@ -261,6 +261,19 @@ fn the_last_line_of_a_removed_file_is_delivered_without_its_newline() {
 }
 
 #[test]
+fn a_file_that_comes_back_goes_on_behind_the_last_line_that_had_no_newline() {
+    let keys = [("path", "@/a"), ("rotate_wait", "0.05"), ("watcher_interval", "0.02")];
+    let mut bench = Bench::start(Bench::folder(), 1, &keys);
+    bench.append("a", "one\nlast");
+    bench.until("one line", |bench| bench.lines() == ["one"]);
+    fs::rename(bench.path("a"), bench.path("elsewhere")).unwrap();
+    bench.until("the rest", |bench| bench.lines() == ["one", "last"]);
+    fs::rename(bench.path("elsewhere"), bench.path("a")).unwrap();
+    bench.append("a", " words\nend\n");
+    bench.until("the end", |bench| bench.lines() == ["one", "last", " words", "end"]);
+}
+
+#[test]
 fn a_truncated_file_is_read_from_its_start() {
     let mut bench = Bench::start(Bench::folder(), 1, &[("path", "@/a")]);
     bench.append("a", "one\ntwo\nunfinished");
