@@ -268,7 +268,7 @@ fn two_shards_tear_no_line_and_the_counts_are_exact() {
     const LINES: usize = 5000;
     let directory = folder();
     let config = format!(
-        "[SERVICE]\n    flush 0.05\n[INPUT]\n    name tcp\n    listen 127.0.0.1\n    port 0\n    tag t\n\
+        "[SERVICE]\n    grace 100\n    flush 0.05\n[INPUT]\n    name tcp\n    listen 127.0.0.1\n    port 0\n    tag t\n\
          [OUTPUT]\n    name file\n    match *\n    path {0}\n    file out\n    format plain\n\
          [OUTPUT]\n    name file\n    match *\n    path {0}\n\
          [OUTPUT]\n    name stdout\n    match *\n    format json_lines\n    json_date_key off\n\
@@ -308,7 +308,7 @@ fn two_hundred_files_get_everything() {
     const LINES: usize = 500;
     let directory = folder();
     let mut config = String::from(
-        "[SERVICE]\n    flush 0.1\n[INPUT]\n    name tcp\n    listen 127.0.0.1\n    port 0\n",
+        "[SERVICE]\n    grace 100\n    flush 0.1\n[INPUT]\n    name tcp\n    listen 127.0.0.1\n    port 0\n",
     );
     for index in 0..200 {
         config += &format!(
@@ -332,7 +332,7 @@ fn two_hundred_files_get_everything() {
 fn a_chunk_that_did_not_fit_is_written_whole_once_there_is_room() {
     let directory = folder();
     let config = format!(
-        "[SERVICE]\n    flush 0.05\n    scheduler.base 1\n    scheduler.cap 1\n\
+        "[SERVICE]\n    grace 100\n    flush 0.05\n    scheduler.base 1\n    scheduler.cap 1\n\
          [INPUT]\n    name tcp\n    listen 127.0.0.1\n    port 0\n\
          [OUTPUT]\n    name file\n    match *\n    path {}\n    file out\n    format plain\n    retry_limit 9\n",
         directory.path().display()
@@ -385,7 +385,7 @@ fn a_record_of_twenty_thousand_levels_is_dropped_and_counted() {
     frames.extend_from_slice(&nested);
     for format in ["msgpack", "json_lines", "json"] {
         let config = format!(
-            "[INPUT]\n    name forward\n    listen 127.0.0.1\n    port 0\n\
+            "[SERVICE]\n    grace 100\n[INPUT]\n    name forward\n    listen 127.0.0.1\n    port 0\n\
              [OUTPUT]\n    name stdout\n    match *\n    format {format}\n"
         );
         let run = Dataplane::with_config(&config).args(["--shards", "1"]).started();
@@ -402,7 +402,7 @@ fn a_record_of_twenty_thousand_levels_is_dropped_and_counted() {
 fn files_that_have_grown_are_put_aside() {
     let directory = folder();
     let config = format!(
-        "[SERVICE]\n    flush 0.05\n[INPUT]\n    name tcp\n    listen 127.0.0.1\n    port 0\n\
+        "[SERVICE]\n    grace 100\n    flush 0.05\n[INPUT]\n    name tcp\n    listen 127.0.0.1\n    port 0\n\
          [OUTPUT]\n    name file\n    match *\n    path {}\n    file out\n    format plain\n    rotate on\n    \
          rotate_max_size 1K\n    rotate_gzip off\n    rotate_max_files 50\n",
         directory.path().display()
@@ -447,7 +447,7 @@ fn many_outputs_of_a_blocked_pipe_hold_little_memory_and_lose_nothing() {
     const OUTPUTS: usize = 20;
     const LINES: usize = 60_000;
     let mut config = String::from(
-        "[SERVICE]\n    flush 0.05\n[INPUT]\n    name tcp\n    listen 127.0.0.1\n    port 0\n    mem_buf_limit 4M\n\
+        "[SERVICE]\n    grace 100\n    flush 0.05\n[INPUT]\n    name tcp\n    listen 127.0.0.1\n    port 0\n    mem_buf_limit 4M\n\
          [OUTPUT]\n    name null\n    match *\n",
     );
     for _ in 0..OUTPUTS {
