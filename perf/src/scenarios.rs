@@ -129,10 +129,11 @@ impl Scenario {
         }
     }
 
+    /// The page cache keeps the file, or only the first of all runs would find it there.
     fn tail(&self, path: &Path) -> String {
         format!(
             "[SERVICE]\n    flush 0.2\n[INPUT]\n    name tail\n    path {}\n    read_from_head on\n    \
-             exit_on_eof on\n    buffer_chunk_size 1M\n    buffer_max_size 1M\n[OUTPUT]\n    name {}\n    \
+             exit_on_eof on\n    file_cache_advise off\n    buffer_chunk_size 1M\n    buffer_max_size 1M\n[OUTPUT]\n    name {}\n    \
              match *\n",
             path.display(),
             self.output
