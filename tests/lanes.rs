@@ -176,13 +176,15 @@ fn one_permit_goes_round_the_shards_and_one_thread_round_the_instances() {
         drop(gate);
         assert_eq!(run.stop().law().delivered, 13);
         let letters: Vec<&str> = flushes.iter().map(|line| &part(line, " tag ")[..1]).collect();
-        let turns = if shards == 1 || flushes[1].contains(" tag b") {
-            "abababababab"
-        } else {
-            "aabababababab"
-        };
-        // The shard that waits is noted with its first chunk; from then on they alternate.
-        assert!(letters.concat().starts_with(turns), "{shards} shards: {letters:?}");
+        let letters = letters.concat();
+        if shards == 1 {
+            assert!(letters.starts_with("abababababab"), "{letters}");
+        }
+        // A shard that is slow to note that it waits misses a turn; one that starved would miss all.
+        assert!(
+            !letters.contains("aaaa") && !letters.contains("bbbb"),
+            "{shards} shards: {letters}"
+        );
     }
 }
 
