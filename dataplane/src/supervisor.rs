@@ -22,10 +22,11 @@ use crate::lane::host::PluginHost;
 use crate::lane::sink::{self, SinkOwners, SinkPlan};
 use crate::lane::thread::{ForeignFlush, GroupPlan, ThreadGroup};
 use crate::lane::{Message, ShardSender};
-use crate::limits::SINK_JOBS_MAX;
+use crate::limits::{RETAGS_MAX, SINK_JOBS_MAX};
 use crate::log::{Level, Log};
 use crate::pipeline::keys::Workers;
-use crate::pipeline::{OutputInstance, OutputKind, Pipeline};
+use crate::pipeline::{FilterInstance, OutputInstance, OutputKind, Pipeline};
+use crate::plugin::filter::{Filter, FilterPlace};
 use crate::plugin::input::InputPlace;
 use crate::plugin::output::{OutputDefinition, OutputPlace};
 use crate::reactor::mailbox::{self, Receiver as Inbox};
@@ -33,6 +34,7 @@ use crate::reactor::net::Listener;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::{executor, monotonic_ns, probe};
 use crate::route::mask::OutputId;
+use crate::shard::chain::FilterCounters;
 use crate::shard::drive::{self, EnginePlan, InstanceName, Lane, ShardReport};
 use crate::shard::ledger::InputLedger;
 use crate::shard::sources::{Sources, StartedInput};
@@ -257,7 +259,7 @@ fn assemble(
         routes: Arc::clone(&pipeline.routes),
         meters: pipeline.inputs.iter().map(|input| Arc::clone(&input.meter)).collect(),
         policies,
-        filters: Vec::new(),
+        filters: open_filters(plan, index),
         backoff: Backoff {
             base_s: pipeline.service.scheduler_base,
             cap_s: pipeline.service.scheduler_cap,
@@ -295,6 +297,19 @@ fn assemble(
         readiness: plan.readiness.clone(),
     };
     Ok((engine, sources))
+}
+
+fn open_filters(plan: &Plan, index: usize) -> Vec<Box<dyn Filter>> {
+    let pipeline = &plan.pipeline;
+    let open = |filter: &FilterInstance| {
+        let mut log = plan.log.component(&format!("filter:{}:{}", filter.plugin_name, filter.name));
+        if let Some(level) = filter.log_level {
+            log = log.at_level(level_of(level));
+        }
+        let place = FilterPlace { shard: index, shard_count: pipeline.shard_count, log };
+        filter.definition.open(&place)
+    };
+    pipeline.filters.iter().map(open).collect()
 }
 
 fn start_inputs(plan: &Plan, index: usize) -> Result<Vec<StartedInput>, String> {
@@ -357,6 +372,7 @@ fn open_lanes(plan: &Plan, index: usize) -> (Vec<Lane>, Vec<LanePolicy>) {
 /// What is left when all shards have ended or time is over.
 struct Stopped {
     inputs: Vec<InputLedger>,
+    filters: Vec<FilterCounters>,
     outputs: Vec<crate::flush::scheduler::LaneCounters>,
     /// Flushes that were under way at the deadline.
     abandoned: usize,
@@ -376,6 +392,7 @@ fn wait_and_stop(
 ) -> Result<Stopped, String> {
     let mut stopped = Stopped {
         inputs: vec![InputLedger::default(); pipeline.inputs.len()],
+        filters: vec![FilterCounters::default(); pipeline.filters.len()],
         outputs: vec![Default::default(); pipeline.outputs.len()],
         abandoned: 0,
     };
@@ -468,6 +485,9 @@ impl Stopped {
         for (mine, theirs) in self.inputs.iter_mut().zip(&report.inputs) {
             mine.add(theirs);
         }
+        for (mine, theirs) in self.filters.iter_mut().zip(&report.filters) {
+            mine.add(theirs);
+        }
         for (mine, theirs) in self.outputs.iter_mut().zip(&report.outputs) {
             mine.delivered_records += theirs.delivered_records;
             mine.delivered_bytes += theirs.delivered_bytes;
@@ -486,6 +506,15 @@ fn say_the_law(pipeline: &Pipeline, stopped: &Stopped, log: &Log) -> Ending {
     for (input, ledger) in pipeline.inputs.iter().zip(&stopped.inputs) {
         log.debug(format_args!("input {}: {ledger}", input.name));
         total.add(ledger);
+    }
+    for (filter, counters) in pipeline.filters.iter().zip(&stopped.filters) {
+        log.debug(format_args!("filter {}: {counters}", filter.name));
+        if counters.refused_retags > 0 {
+            log.warn(format_args!(
+                "filter {}: {} records were re-tagged {RETAGS_MAX} times and went on as they were: its rules loop",
+                filter.name, counters.refused_retags
+            ));
+        }
     }
     for (output, counters) in pipeline.outputs.iter().zip(&stopped.outputs) {
         log.debug(format_args!(
