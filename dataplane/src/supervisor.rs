@@ -47,6 +47,8 @@ pub enum Order {
     Signal(&'static str),
     /// An input has ended and the process with it.
     InputEnded,
+    /// A filter found what it must not find.
+    CheckFailed,
     /// SIGHUP.
     Reload,
 }
@@ -306,7 +308,10 @@ fn open_filters(plan: &Plan, index: usize) -> Vec<Box<dyn Filter>> {
         if let Some(level) = filter.log_level {
             log = log.at_level(level_of(level));
         }
-        let place = FilterPlace { shard: index, shard_count: pipeline.shard_count, log };
+        let orders = plan.orders.clone();
+        // The supervisor listens as long as shards run.
+        let fail = Arc::new(move || drop(orders.send(Order::CheckFailed)));
+        let place = FilterPlace { shard: index, shard_count: pipeline.shard_count, log, fail };
         filter.definition.open(&place)
     };
     pipeline.filters.iter().map(open).collect()
@@ -376,6 +381,8 @@ struct Stopped {
     outputs: Vec<crate::flush::scheduler::LaneCounters>,
     /// Flushes that were under way at the deadline.
     abandoned: usize,
+    /// What the shell is told.
+    exit_status: i32,
 }
 
 type ShardResult = (usize, Result<ShardReport, String>);
@@ -395,8 +402,9 @@ fn wait_and_stop(
         filters: vec![FilterCounters::default(); pipeline.filters.len()],
         outputs: vec![Default::default(); pipeline.outputs.len()],
         abandoned: 0,
+        exit_status: 0,
     };
-    wait_for_order(reports, orders, log)?;
+    stopped.exit_status = wait_for_order(reports, orders, log)?;
     log_grace(pipeline.service.grace, log);
     for sender in senders {
         sender.send(Message::Stop);
@@ -444,19 +452,20 @@ fn wait_and_stop(
     Ok(stopped)
 }
 
-/// Waits for the first order to stop. A shard that ends before it could not start.
+/// Waits for the first order to stop, and returns the status with which the process ends. A shard that ends before it could not start.
 fn wait_for_order(
     reports: &Receiver<ShardResult>,
     orders: &Receiver<Order>,
     log: &Log,
-) -> Result<(), String> {
+) -> Result<i32, String> {
     loop {
         match orders.recv_timeout(Duration::from_millis(200)) {
             Ok(Order::Signal(name)) => {
                 log.info(format_args!("caught signal ({name})"));
-                return Ok(());
+                return Ok(0);
             }
-            Ok(Order::InputEnded) => return Ok(()),
+            Ok(Order::InputEnded) => return Ok(0),
+            Ok(Order::CheckFailed) => return Ok(255),
             Ok(Order::Reload) => {
                 log.warn(
                     "SIGHUP: reading the configuration again is not supported yet; restart instead",
@@ -535,5 +544,5 @@ fn say_the_law(pipeline: &Pipeline, stopped: &Stopped, log: &Log) -> Ending {
         log.error(format_args!("records: {total}, which does not add up: please report this"));
     }
     log.info("service has stopped");
-    Ending { exit_status: 0 }
+    Ending { exit_status: stopped.exit_status }
 }

@@ -39,6 +39,17 @@ impl Accessor {
         }
     }
 
+    /// As [`parse`](Self::parse), where the `$` may be left out of a path too.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse_bare(text: &str) -> Result<Accessor, String> {
+        match text.contains('[') && !text.starts_with('$') {
+            true => Accessor::parse(&format!("${text}")),
+            false => Accessor::parse(text),
+        }
+    }
+
     /// The value, as msgpack. `None` when the record does not have it.
     pub fn get<'r>(&self, record: &'r Record<'_>) -> Option<&'r [u8]> {
         self.descend(record.get(&self.key)?)

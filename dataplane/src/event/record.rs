@@ -248,9 +248,10 @@ impl<'a> Record<'a> {
 
     /// An upper bound of what [`write`](Self::write) appends.
     pub fn room_bytes(&self) -> usize {
-        let Some(head_bytes) = self.event.bytes.len().checked_sub(self.event.body.len()) else {
-            return 0;
-        };
+        if !self.is_changed {
+            return self.event.bytes.len();
+        }
+        let head_bytes = self.event.bytes.len() - self.event.body.len();
         let fields = self.work.fields.iter();
         let size = |piece: Piece| (piece.end - piece.start) as usize;
         let fields: usize = fields.map(|field| size(field.key) + size(field.value)).sum();

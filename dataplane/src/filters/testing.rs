@@ -54,7 +54,12 @@ const NAME: &[config::KeySpec] = &[config::KeySpec {
 pub(super) fn open(plugin: &FilterPlugin, keys: &[(&str, &str)]) -> Box<dyn Filter> {
     let (definition, errors) = build(plugin, keys);
     let definition = definition.unwrap_or_else(|| panic!("{keys:?}: {errors:?}"));
-    definition.open(&FilterPlace { shard: 0, shard_count: 1, log: Log::discard() })
+    definition.open(&FilterPlace {
+        shard: 0,
+        shard_count: 1,
+        log: Log::discard(),
+        fail: Arc::new(|| {}),
+    })
 }
 
 /// What is wrong with settings.

@@ -41,6 +41,37 @@ pub(super) fn tokens(text: &str, count: usize) -> Vec<String> {
     words
 }
 
+/// Words between blanks, `"..."` or `'...'` for one with blanks.
+///
+/// # Errors
+/// When a quote is not closed.
+pub(super) fn split(text: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_matches(' ');
+    while let Some(first) = rest.chars().next() {
+        let (word, after) = match first {
+            '"' | '\'' if !is_closed(&rest[1..], first) => {
+                return Err(format!("`{text}` has a quote that is not closed"));
+            }
+            '"' | '\'' => quoted_word(&rest[1..], first),
+            _ => plain_word(rest),
+        };
+        words.push(word);
+        rest = after.trim_start_matches(' ');
+    }
+    Ok(words)
+}
+
+/// Whether the quote stands in the text, other than behind a backslash.
+fn is_closed(text: &str, quote: char) -> bool {
+    let mut is_escaped = false;
+    text.chars().any(|letter| {
+        let closes = letter == quote && !is_escaped;
+        is_escaped = letter == '\\' && !is_escaped;
+        closes
+    })
+}
+
 fn plain_word(text: &str) -> (String, &str) {
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     (word.to_owned(), rest)

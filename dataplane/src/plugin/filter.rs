@@ -3,6 +3,8 @@
 //! All filters of a chain see a record while it is in L1 (`shard/chain.rs` runs them); the record is written once,
 //! after the last of them, and not at all when none of them changed it.
 
+use std::sync::Arc;
+
 use crate::event::record::Record;
 use crate::log::Log;
 
@@ -21,6 +23,8 @@ pub struct FilterPlace {
     pub shard_count: usize,
     /// Writes lines as `[filter:grep:grep.0]`.
     pub log: Log,
+    /// Ends the process with status 255, after what is held is delivered.
+    pub fail: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// The part of a filter that one shard owns.
