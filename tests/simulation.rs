@@ -10,6 +10,7 @@ use dataplane::chunk::InputId;
 use dataplane::event::encoder::{event_header, put_map_len, put_str, put_uint};
 use dataplane::event::msgpack::{Head, map_get, read_head};
 use dataplane::event::reader::{Event, Events};
+use dataplane::event::record::Record;
 use dataplane::event::time::EventTime;
 use dataplane::flush::retry::{Backoff, RetryLimit};
 use dataplane::flush::scheduler::LanePolicy;
@@ -53,18 +54,21 @@ impl Random {
 struct Cut;
 
 impl Filter for Cut {
-    fn apply(&mut self, _tag: &[u8], event: &Event<'_>, scratch: &mut Vec<u8>) -> Verdict {
-        let retag = |original| Verdict::Retag { tag: b"again.c".to_vec(), original };
-        match number_of(event) % 5 {
-            0 => Verdict::Drop,
-            1 => retag(Original::Kept),
-            2 => retag(Original::Dropped),
-            3 => {
-                scratch.extend_from_slice(event.bytes);
-                Verdict::Replace
-            }
-            _ => Verdict::Keep,
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let Some(Some(Head::Uint(number))) =
+            record.get(b"n").map(|mut value| read_head(&mut value))
+        else {
+            panic!("a record without its number");
+        };
+        record.new_tag().extend_from_slice(b"again.c");
+        match number % 5 {
+            0 => return Verdict::Drop,
+            1 => return Verdict::Retag(Original::Kept),
+            2 => return Verdict::Retag(Original::Dropped),
+            3 => record.push_str(b"seen", b"yes"),
+            _ => {}
         }
+        Verdict::Keep
     }
 }
 

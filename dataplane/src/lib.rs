@@ -20,6 +20,7 @@ pub mod plugin;
 pub mod reactor;
 pub mod wire;
 
+pub mod filters;
 pub mod inputs;
 pub mod outputs;
 

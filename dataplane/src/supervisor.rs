@@ -22,10 +22,11 @@ use crate::lane::host::PluginHost;
 use crate::lane::sink::{self, SinkOwners, SinkPlan};
 use crate::lane::thread::{ForeignFlush, GroupPlan, ThreadGroup};
 use crate::lane::{Message, ShardSender};
-use crate::limits::SINK_JOBS_MAX;
+use crate::limits::{RETAGS_MAX, SINK_JOBS_MAX};
 use crate::log::{Level, Log};
 use crate::pipeline::keys::Workers;
-use crate::pipeline::{OutputInstance, OutputKind, Pipeline};
+use crate::pipeline::{FilterInstance, OutputInstance, OutputKind, Pipeline};
+use crate::plugin::filter::{Filter, FilterPlace};
 use crate::plugin::input::InputPlace;
 use crate::plugin::output::{OutputDefinition, OutputPlace};
 use crate::reactor::mailbox::{self, Receiver as Inbox};
@@ -33,6 +34,7 @@ use crate::reactor::net::Listener;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::{executor, monotonic_ns, probe};
 use crate::route::mask::OutputId;
+use crate::shard::chain::FilterCounters;
 use crate::shard::drive::{self, EnginePlan, InstanceName, Lane, ShardReport};
 use crate::shard::ledger::InputLedger;
 use crate::shard::sources::{Sources, StartedInput};
@@ -45,6 +47,8 @@ pub enum Order {
     Signal(&'static str),
     /// An input has ended and the process with it.
     InputEnded,
+    /// A filter found what it must not find.
+    CheckFailed,
     /// SIGHUP.
     Reload,
 }
@@ -257,7 +261,7 @@ fn assemble(
         routes: Arc::clone(&pipeline.routes),
         meters: pipeline.inputs.iter().map(|input| Arc::clone(&input.meter)).collect(),
         policies,
-        filters: Vec::new(),
+        filters: open_filters(plan, index),
         backoff: Backoff {
             base_s: pipeline.service.scheduler_base,
             cap_s: pipeline.service.scheduler_cap,
@@ -295,6 +299,22 @@ fn assemble(
         readiness: plan.readiness.clone(),
     };
     Ok((engine, sources))
+}
+
+fn open_filters(plan: &Plan, index: usize) -> Vec<Box<dyn Filter>> {
+    let pipeline = &plan.pipeline;
+    let open = |filter: &FilterInstance| {
+        let mut log = plan.log.component(&format!("filter:{}:{}", filter.plugin_name, filter.name));
+        if let Some(level) = filter.log_level {
+            log = log.at_level(level_of(level));
+        }
+        let orders = plan.orders.clone();
+        // The supervisor listens as long as shards run.
+        let fail = Arc::new(move || drop(orders.send(Order::CheckFailed)));
+        let place = FilterPlace { shard: index, shard_count: pipeline.shard_count, log, fail };
+        filter.definition.open(&place)
+    };
+    pipeline.filters.iter().map(open).collect()
 }
 
 fn start_inputs(plan: &Plan, index: usize) -> Result<Vec<StartedInput>, String> {
@@ -357,9 +377,12 @@ fn open_lanes(plan: &Plan, index: usize) -> (Vec<Lane>, Vec<LanePolicy>) {
 /// What is left when all shards have ended or time is over.
 struct Stopped {
     inputs: Vec<InputLedger>,
+    filters: Vec<FilterCounters>,
     outputs: Vec<crate::flush::scheduler::LaneCounters>,
     /// Flushes that were under way at the deadline.
     abandoned: usize,
+    /// What the shell is told.
+    exit_status: i32,
 }
 
 type ShardResult = (usize, Result<ShardReport, String>);
@@ -376,10 +399,12 @@ fn wait_and_stop(
 ) -> Result<Stopped, String> {
     let mut stopped = Stopped {
         inputs: vec![InputLedger::default(); pipeline.inputs.len()],
+        filters: vec![FilterCounters::default(); pipeline.filters.len()],
         outputs: vec![Default::default(); pipeline.outputs.len()],
         abandoned: 0,
+        exit_status: 0,
     };
-    wait_for_order(reports, orders, log)?;
+    stopped.exit_status = wait_for_order(reports, orders, log)?;
     log_grace(pipeline.service.grace, log);
     for sender in senders {
         sender.send(Message::Stop);
@@ -427,19 +452,20 @@ fn wait_and_stop(
     Ok(stopped)
 }
 
-/// Waits for the first order to stop. A shard that ends before it could not start.
+/// Waits for the first order to stop, and returns the status with which the process ends. A shard that ends before it could not start.
 fn wait_for_order(
     reports: &Receiver<ShardResult>,
     orders: &Receiver<Order>,
     log: &Log,
-) -> Result<(), String> {
+) -> Result<i32, String> {
     loop {
         match orders.recv_timeout(Duration::from_millis(200)) {
             Ok(Order::Signal(name)) => {
                 log.info(format_args!("caught signal ({name})"));
-                return Ok(());
+                return Ok(0);
             }
-            Ok(Order::InputEnded) => return Ok(()),
+            Ok(Order::InputEnded) => return Ok(0),
+            Ok(Order::CheckFailed) => return Ok(255),
             Ok(Order::Reload) => {
                 log.warn(
                     "SIGHUP: reading the configuration again is not supported yet; restart instead",
@@ -468,6 +494,9 @@ impl Stopped {
         for (mine, theirs) in self.inputs.iter_mut().zip(&report.inputs) {
             mine.add(theirs);
         }
+        for (mine, theirs) in self.filters.iter_mut().zip(&report.filters) {
+            mine.add(theirs);
+        }
         for (mine, theirs) in self.outputs.iter_mut().zip(&report.outputs) {
             mine.delivered_records += theirs.delivered_records;
             mine.delivered_bytes += theirs.delivered_bytes;
@@ -486,6 +515,15 @@ fn say_the_law(pipeline: &Pipeline, stopped: &Stopped, log: &Log) -> Ending {
     for (input, ledger) in pipeline.inputs.iter().zip(&stopped.inputs) {
         log.debug(format_args!("input {}: {ledger}", input.name));
         total.add(ledger);
+    }
+    for (filter, counters) in pipeline.filters.iter().zip(&stopped.filters) {
+        log.debug(format_args!("filter {}: {counters}", filter.name));
+        if counters.refused_retags > 0 {
+            log.warn(format_args!(
+                "filter {}: {} records were re-tagged {RETAGS_MAX} times and went on as they were: its rules loop",
+                filter.name, counters.refused_retags
+            ));
+        }
     }
     for (output, counters) in pipeline.outputs.iter().zip(&stopped.outputs) {
         log.debug(format_args!(
@@ -506,5 +544,5 @@ fn say_the_law(pipeline: &Pipeline, stopped: &Stopped, log: &Log) -> Ending {
         log.error(format_args!("records: {total}, which does not add up: please report this"));
     }
     log.info("service has stopped");
-    Ending { exit_status: 0 }
+    Ending { exit_status: stopped.exit_status }
 }

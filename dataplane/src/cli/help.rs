@@ -3,16 +3,18 @@
 use config::{KeySpec, Settings};
 
 use super::flags::{Flag, PROGRAM, SECTIONS, SERVICE};
+use crate::filters::FILTERS;
 use crate::inputs::INPUTS;
 use crate::outputs::OUTPUTS;
-use crate::pipeline::keys::{InputKeys, OutputKeys};
+use crate::pipeline::keys::{FilterKeys, InputKeys, OutputKeys};
 
 /// What `-h` prints.
 pub fn general() -> String {
     let mut text = "\
 Usage: dataplane [OPTION]...
        dataplane -c FILE
-       dataplane -i INPUT [-t TAG] [-p KEY=VALUE]... -o OUTPUT [-m PATTERN] [-p KEY=VALUE]...
+       dataplane -i INPUT [-t TAG] [-p KEY=VALUE]... [-F FILTER ...]
+                 -o OUTPUT [-m PATTERN] [-p KEY=VALUE]...
 
 A telemetry dataplane that runs Fluent Bit's configurations and Go output plugins.
 "
@@ -25,6 +27,10 @@ A telemetry dataplane that runs Fluent Bit's configurations and Go output plugin
     push_flags(&mut text, &mut SERVICE.iter().map(|(flag, _)| flag));
     text += "\nInputs\n";
     for plugin in INPUTS {
+        push_row(&mut text, plugin.name, plugin.summary);
+    }
+    text += "\nFilters\n";
+    for plugin in FILTERS {
         push_row(&mut text, plugin.name, plugin.summary);
     }
     text += "\nOutputs\n";
@@ -59,6 +65,10 @@ pub fn plugin(kind: &str, name: &str) -> Result<String, String> {
             .iter()
             .find(|plugin| plugin.name.eq_ignore_ascii_case(name))
             .map(|plugin| (plugin.name, plugin.summary, plugin.keys)),
+        "filter" => FILTERS
+            .iter()
+            .find(|plugin| plugin.name.eq_ignore_ascii_case(name))
+            .map(|plugin| (plugin.name, plugin.summary, plugin.keys)),
         "output" => OUTPUTS
             .iter()
             .find(|plugin| plugin.name.eq_ignore_ascii_case(name))
@@ -70,6 +80,7 @@ pub fn plugin(kind: &str, name: &str) -> Result<String, String> {
     };
     let common = match kind {
         "input" => InputKeys::KEYS,
+        "filter" => FilterKeys::KEYS,
         _ => OutputKeys::KEYS,
     };
     let mut text = format!("{kind} {name}: {summary}\n\nKeys of {name}\n");

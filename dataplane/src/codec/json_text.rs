@@ -213,7 +213,7 @@ pub fn put_float(number: f64, nan: Nan, out: &mut Vec<u8>) {
 }
 
 /// C's `%.{digits}g`, written in place.
-fn put_general(number: f64, digits: usize, out: &mut Vec<u8>) {
+pub fn put_general(number: f64, digits: usize, out: &mut Vec<u8>) {
     let start = out.len();
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{number:.*e}", digits - 1);

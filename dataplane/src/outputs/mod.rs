@@ -10,7 +10,7 @@ pub mod json_keys;
 pub mod net_keys;
 mod null;
 mod stdout;
-mod whole;
+pub(crate) mod whole;
 
 /// Every built-in output, sorted by name.
 pub static OUTPUTS: &[&OutputPlugin] = &[

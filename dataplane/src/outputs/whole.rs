@@ -9,16 +9,16 @@ use rustix::io::{Errno, write};
 
 /// A descriptor took only a part.
 #[derive(Debug)]
-pub(super) struct Partial {
+pub(crate) struct Partial {
     /// Why.
-    pub(super) error: io::Error,
+    pub(crate) error: io::Error,
     /// Bytes that it has taken and that could not be taken back.
-    pub(super) left: usize,
+    pub(crate) left: usize,
 }
 
 /// Writes all of the bytes. What a regular file took before it failed, a full disk for instance, is taken back,
 /// so that a second attempt doubles nothing and no half line is left.
-pub(super) fn write_whole(descriptor: impl AsFd, bytes: &[u8]) -> Result<(), Partial> {
+pub(crate) fn write_whole(descriptor: impl AsFd, bytes: &[u8]) -> Result<(), Partial> {
     let descriptor = descriptor.as_fd();
     let before = size_of(descriptor);
     let mut written = 0;

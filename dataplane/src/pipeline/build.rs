@@ -8,12 +8,15 @@ use config::{
 };
 
 use crate::codec::json_text::{JsonOptions, Nan, Unicode};
+use crate::filters::FILTERS;
 use crate::flush::watermark::Meter;
 use crate::inputs::INPUTS;
 use crate::lane::host::Loaded;
 use crate::outputs::OUTPUTS;
-use crate::pipeline::keys::{ForeignKeys, FormatChoice, InputKeys, OutputKeys};
-use crate::pipeline::{ForeignOutput, InputInstance, OutputInstance, OutputKind, Pipeline};
+use crate::pipeline::keys::{FilterKeys, ForeignKeys, FormatChoice, InputKeys, OutputKeys};
+use crate::pipeline::{
+    FilterInstance, ForeignOutput, InputInstance, OutputInstance, OutputKind, Pipeline,
+};
 use crate::pipeline::{later_plugins, shared_keys};
 use crate::plugin::descriptor::BuildContext;
 use crate::plugin::input::InputTag;
@@ -54,6 +57,12 @@ pub fn build(
         .enumerate()
         .filter_map(|(index, section)| builder.input(index, section, &shared))
         .collect();
+    let (filter_patterns, filters): (Vec<_>, Vec<_>) = document
+        .filters
+        .iter()
+        .enumerate()
+        .filter_map(|(index, section)| builder.filter(index, section))
+        .unzip();
     let is_pair = document.inputs.len() == 1 && document.outputs.len() == 1;
     let (patterns, outputs): (Vec<_>, Vec<_>) = document
         .outputs
@@ -64,10 +73,11 @@ pub fn build(
     if problems.error_count() > errors_before {
         return None;
     }
-    warn_unmatched(document, &inputs, &patterns, problems);
-    let routes = Arc::new(RouteTable::new(Vec::new(), patterns));
+    let may_retag = filters.iter().any(|filter| filter.plugin_name == "rewrite_tag");
+    warn_unmatched(document, &inputs, &patterns, may_retag, problems);
+    let routes = Arc::new(RouteTable::new(filter_patterns, patterns));
     let shard_count = surroundings.shard_count;
-    Some(Pipeline { service, inputs, outputs, routes, shard_count })
+    Some(Pipeline { service, inputs, filters, outputs, routes, shard_count })
 }
 
 struct Builder<'a> {
@@ -80,30 +90,12 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// Features that the Document can say and the engine cannot do yet.
     fn refuse_what_comes_later(&mut self, document: &Document) {
-        for section in &document.filters {
-            let name = section.plugin_name();
-            let shown = name.map_or("filter", |name| name.value.as_str());
-            if section.get("match").is_none() && section.get("match_regex").is_none() {
-                let count = self.problems.len();
-                let message = format!("filter `{shown}` has no `match`");
-                self.problems
-                    .push(Problem::error(section.span, message).with_help("add `match *`"));
-                self.problems.stage_after(count, Stage::Start);
-                continue;
-            }
-            match name {
-                Some(name) => self.unknown_plugin("filter", name, std::iter::empty()),
-                None => {
-                    let message = "section `filter` is missing the `name` property";
-                    self.problems.push(Problem::error(section.span, message));
-                }
-            }
-        }
         for section in &document.customs {
             self.problems
                 .push(Problem::error(section.span, "custom plugins are not supported yet"));
         }
-        for section in document.inputs.iter().chain(&document.outputs) {
+        let sections = document.inputs.iter().chain(&document.filters).chain(&document.outputs);
+        for section in sections {
             for block in &section.blocks {
                 let message = match block.name.as_str() {
                     "processors" | "routes" | "telemetry" | "condition" => {
@@ -160,6 +152,37 @@ impl Builder<'_> {
         Some(InputInstance { name, plugin, definition, tag, meter, log_level: keys.log_level })
     }
 
+    fn filter(&mut self, index: usize, section: &Section) -> Option<(TagPattern, FilterInstance)> {
+        let name = self.plugin_name(section, "filter")?;
+        let known = FILTERS.iter().find(|plugin| plugin.name.eq_ignore_ascii_case(&name.value));
+        let Some(plugin) = known else {
+            self.unknown_plugin("filter", name, FILTERS.iter().map(|plugin| plugin.name));
+            return None;
+        };
+        let keys = read_engine_keys::<FilterKeys>(section, plugin.keys, self.problems);
+        let instance = format!("{}.{index}", plugin.name);
+        let engine_keys = [FilterKeys::KEYS];
+        let context = self.context(&instance, &engine_keys);
+        let count = self.problems.len();
+        let definition = (plugin.build)(section, &context, self.problems);
+        if section.get("match").is_none() && section.get("match_regex").is_none() {
+            let message = format!("filter `{}` has no `match`", name.value);
+            self.problems.push(Problem::error(section.span, message).with_help("add `match *`"));
+        }
+        self.problems.stage_after(count, Stage::Start);
+        let (keys, definition) = (keys?, definition?);
+        let pattern =
+            self.pattern(section, keys.match_glob.as_deref(), keys.match_regex.as_deref())?;
+        let pattern = pattern.filter(|_| keys.active.0).unwrap_or(TagPattern::Nothing);
+        let filter = FilterInstance {
+            name: keys.alias.unwrap_or(instance),
+            plugin_name: plugin.name,
+            definition,
+            log_level: keys.log_level,
+        };
+        Some((pattern, filter))
+    }
+
     fn output(
         &mut self,
         index: usize,
@@ -206,7 +229,11 @@ impl Builder<'_> {
         };
         let pattern = match foreign {
             Some(foreign) if !foreign.takes_logs => TagPattern::Nothing,
-            _ => self.pattern(section, &keys, is_pair)?,
+            _ => {
+                let (glob, regex) = (keys.match_glob.as_deref(), keys.match_regex.as_deref());
+                let pattern = self.pattern(section, glob, regex)?;
+                pattern.unwrap_or_else(|| self.pattern_of_none(section, &keys.name, is_pair))
+            }
         };
         let output = OutputInstance {
             name: keys.alias.unwrap_or_else(|| format!("{plugin_name}.{index}")),
@@ -265,13 +292,14 @@ impl Builder<'_> {
         Some(OutputKind::Foreign(ForeignOutput { library: loaded.id, format, section }))
     }
 
+    /// What `match` and `match_regex` say; `Some(None)` when neither is given.
     fn pattern(
         &mut self,
         section: &Section,
-        keys: &OutputKeys,
-        is_pair: bool,
-    ) -> Option<TagPattern> {
-        let regex = match keys.match_regex.as_deref().map(TagPattern::regex).transpose() {
+        glob: Option<&str>,
+        regex: Option<&str>,
+    ) -> Option<Option<TagPattern>> {
+        let regex = match regex.map(TagPattern::regex).transpose() {
             Ok(regex) => regex,
             Err(message) => {
                 let span = section.get("match_regex").map(|property| property.value_span);
@@ -279,18 +307,20 @@ impl Builder<'_> {
                 return None;
             }
         };
-        match (keys.match_glob.as_deref().map(TagPattern::glob), regex) {
+        Some(match (glob.map(TagPattern::glob), regex) {
             (Some(glob), Some(regex)) => Some(TagPattern::Either(Box::new([regex, glob]))),
-            (Some(pattern), None) | (None, Some(pattern)) => Some(pattern),
-            // Fluent Bit's rule for one input and one output, by what the user wrote.
-            (None, None) if is_pair => Some(TagPattern::Any),
-            (None, None) => {
-                let message = format!("output `{}` has no `match`: it gets nothing", keys.name);
-                self.problems
-                    .push(Problem::warning(section.span, message).with_help("add `match *`"));
-                Some(TagPattern::Nothing)
-            }
+            (glob, regex) => glob.or(regex),
+        })
+    }
+
+    /// Of an output without `match`: Fluent Bit's rule for one input and one output, by what the user wrote.
+    fn pattern_of_none(&mut self, section: &Section, name: &str, is_pair: bool) -> TagPattern {
+        if is_pair {
+            return TagPattern::Any;
         }
+        let message = format!("output `{name}` has no `match`: it gets nothing");
+        self.problems.push(Problem::warning(section.span, message).with_help("add `match *`"));
+        TagPattern::Nothing
     }
 
     fn plugin_name<'s>(
@@ -329,7 +359,6 @@ impl Builder<'_> {
             None if kind == "output" => {
                 format!("these exist: {}; others are loaded with `-e`", names.join(", "))
             }
-            None if names.is_empty() => format!("there are no {kind} plugins yet"),
             None => format!("these exist: {}", names.join(", ")),
         };
         self.problems.push(Problem::error(name.value_span, message).with_help(help));
@@ -375,8 +404,13 @@ fn warn_unmatched(
     document: &Document,
     inputs: &[InputInstance],
     patterns: &[TagPattern],
+    may_retag: bool,
     problems: &mut Problems,
 ) {
+    // Where a filter gives new tags nothing is known of what comes.
+    if may_retag {
+        return;
+    }
     for (input, section) in inputs.iter().zip(&document.inputs) {
         let tag = input.tag.text.as_bytes();
         let is_static = !input.tag.text.contains(['*', '<']) && input.plugin.name != "forward";

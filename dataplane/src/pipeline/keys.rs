@@ -55,6 +55,21 @@ impl Value for DiskLimit {
     }
 }
 
+/// `active` of a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Active(pub bool);
+
+impl Value for Active {
+    const TYPE: &'static str = "boolean";
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "0" => Ok(Active(false)),
+            "1" => Ok(Active(true)),
+            _ => bool::parse(text).map(Active),
+        }
+    }
+}
+
 /// `go.event_format` of a loaded plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormatChoice {
@@ -99,6 +114,26 @@ config::config_map! {
         "threaded" => threaded: bool, default "off";
         /// Rate limiting.
         "rate_gate" => later "off";
+    }
+}
+
+config::config_map! {
+    /// What every filter may say.
+    pub struct FilterKeys {
+        /// Name of the plugin.
+        "name" => name: String, required;
+        /// Name of the instance in logs.
+        "alias" => alias: String, optional;
+        /// Tags it takes, `*` for any run of characters.
+        "match" => match_glob: String, optional;
+        /// Tags it takes, as a regular expression from the start of the tag.
+        "match_regex" => match_regex: String, optional;
+        /// Whether it takes part at all.
+        "active" => active: Active, default "true";
+        /// Log level of this instance.
+        "log_level" => log_level: LogLevel, optional;
+        /// Suppresses repeated log lines.
+        "log_suppress_interval" => later "0";
     }
 }
 

@@ -156,6 +156,9 @@ mod tests {
         for plugin in crate::inputs::INPUTS {
             assert!(of("input").contains(&plugin.name), "{}", plugin.name);
         }
+        for plugin in crate::filters::FILTERS {
+            assert!(of("filter").contains(&plugin.name), "{}", plugin.name);
+        }
         for plugin in crate::outputs::OUTPUTS {
             assert!(of("output").contains(&plugin.name), "{}", plugin.name);
         }

@@ -20,6 +20,7 @@ use crate::flush::watermark::Meter;
 use crate::lane::host::LibraryId;
 use crate::pipeline::keys::Workers;
 use crate::plugin::descriptor::{InputPlugin, Placement};
+use crate::plugin::filter::FilterDefinition;
 use crate::plugin::input::{InputDefinition, InputTag};
 use crate::plugin::output::OutputDefinition;
 use crate::route::table::RouteTable;
@@ -30,6 +31,8 @@ pub struct Pipeline {
     pub service: ServiceSettings,
     /// Inputs, by `InputId`.
     pub inputs: Vec<InputInstance>,
+    /// Filters, by `FilterId`.
+    pub filters: Vec<FilterInstance>,
     /// Outputs, by `OutputId`.
     pub outputs: Vec<OutputInstance>,
     /// Patterns of all filters and outputs.
@@ -50,6 +53,18 @@ pub struct InputInstance {
     pub tag: InputTag,
     /// What its events are charged to.
     pub meter: Arc<Meter>,
+    /// Its own log level.
+    pub log_level: Option<LogLevel>,
+}
+
+/// A configured filter.
+pub struct FilterInstance {
+    /// `grep.0`, or its alias: for logs.
+    pub name: String,
+    /// Name of the plugin.
+    pub plugin_name: &'static str,
+    /// What it is.
+    pub definition: Arc<dyn FilterDefinition>,
     /// Its own log level.
     pub log_level: Option<LogLevel>,
 }

@@ -1,38 +1,53 @@
-//! The filter seam: a filter sees one record at a time and says what becomes of it.
+//! The filter seam: a filter sees one record at a time, may change it, and says what becomes of it.
 //!
-//! All filters of a chain see a record while it is in L1 (`shard/chain.rs` runs them); the record is
-//! written once, after the last of them.
+//! All filters of a chain see a record while it is in L1 (`shard/chain.rs` runs them); the record is written once,
+//! after the last of them, and not at all when none of them changed it.
 
-use crate::event::reader::Event;
+use std::sync::Arc;
+
+use crate::event::record::Record;
+use crate::log::Log;
 
 /// One configured filter, immutable, shared by all shards.
 pub trait FilterDefinition: Send + Sync {
     /// The part of one shard.
-    fn open(&self) -> Box<dyn Filter>;
+    fn open(&self, place: &FilterPlace) -> Box<dyn Filter>;
+}
+
+/// Where a filter instance runs.
+#[derive(Clone)]
+pub struct FilterPlace {
+    /// Index of the shard, from 0.
+    pub shard: usize,
+    /// Number of shards.
+    pub shard_count: usize,
+    /// Writes lines as `[filter:grep:grep.0]`.
+    pub log: Log,
+    /// Ends the process with status 255, after what is held is delivered.
+    pub fail: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// The part of a filter that one shard owns.
 pub trait Filter {
-    /// Looks at one event. What the filter changes it appends to `scratch` as a whole event.
-    fn apply(&mut self, tag: &[u8], event: &Event<'_>, scratch: &mut Vec<u8>) -> Verdict;
+    /// A batch of records of one tag begins.
+    fn begin_batch(&mut self) {}
+
+    /// Looks at one record. What it changes, the filters behind it see changed.
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict;
+
+    /// The batch has ended.
+    fn end_batch(&mut self) {}
 }
 
 /// What becomes of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Goes on as it is.
+    /// Goes on, as it is now.
     Keep,
-    /// Goes on as the event appended to `scratch`.
-    Replace,
     /// Is gone, counted by the filter.
     Drop,
-    /// Enters the pipeline again under another tag, and goes on here too if `keep` says so.
-    Retag {
-        /// The new tag.
-        tag: Vec<u8>,
-        /// Fluent Bit's `KEEP` of rewrite_tag.
-        original: Original,
-    },
+    /// Enters the pipeline again under the tag that [`Record::new_tag`] was given.
+    Retag(Original),
 }
 
 /// What becomes of the record that was re-tagged.

@@ -1,116 +1,301 @@
 //! The filter chain: one pass over a batch, every filter of the chain sees a record while it is in L1.
 //!
-//! A record that no filter changes is copied once, from the scratch buffer to the chunk. A re-tagged
-//! record enters again under its new tag, a bounded number of times.
+//! Records that no filter changes or drops are copied to the chunk as one run. A changed one is written once, straight
+//! into the chunk. A re-tagged one enters again under its new tag when the batch is through, a bounded number of
+//! times. Nothing here allocates once the buffers have grown.
 
-use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::chunk::InputId;
-use crate::event::reader::{Event, Events};
+use crate::event::reader::{Event, EventKind, Events};
+use crate::event::record::{Record, Workspace};
 use crate::limits::RETAGS_MAX;
-use crate::plugin::filter::{Original, Verdict};
-use crate::route::table::Routes;
+use crate::plugin::filter::{Filter, Original, Verdict};
+use crate::route::table::FilterId;
 use crate::shard::Shard;
+use crate::shard::ledger::InputLedger;
+use crate::tag::Tag;
 
-/// A record on its way back to the start under another tag.
+/// What a filter did, for the account at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FilterCounters {
+    /// Records it dropped.
+    pub dropped_records: u64,
+    /// Records it re-tagged; the original went on too where it was kept.
+    pub retagged_records: u64,
+    /// Copies it added: re-tagged records whose original was kept.
+    pub added_records: u64,
+    /// Records it would have re-tagged once too often; they went on as they were.
+    pub refused_retags: u64,
+}
+
+impl FilterCounters {
+    /// Adds another shard's.
+    pub fn add(&mut self, other: &FilterCounters) {
+        self.dropped_records += other.dropped_records;
+        self.retagged_records += other.retagged_records;
+        self.added_records += other.added_records;
+        self.refused_retags += other.refused_retags;
+    }
+}
+
+/// `dropped 3 records, re-tagged 2, added 1`
+impl fmt::Display for FilterCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "dropped {} records, re-tagged {}, added {}",
+            self.dropped_records, self.retagged_records, self.added_records
+        )
+    }
+}
+
+/// The filters of a shard, and the buffers they need.
+#[derive(Default)]
+pub struct Chain {
+    filters: Vec<Box<dyn Filter>>,
+    counters: Vec<FilterCounters>,
+    /// Records while they are changed.
+    work: Workspace,
+    /// Re-tagged records that wait, and those being worked on.
+    waiting: Retagged,
+    entering: Retagged,
+}
+
+impl Chain {
+    /// With a shard's part of each filter, by `FilterId`.
+    pub fn new(filters: Vec<Box<dyn Filter>>) -> Chain {
+        let counters = vec![FilterCounters::default(); filters.len()];
+        Chain { filters, counters, ..Chain::default() }
+    }
+
+    /// What each filter did so far.
+    pub fn counters(&self) -> &[FilterCounters] {
+        &self.counters
+    }
+}
+
+/// Records on their way back to the start under other tags, in order; neighbours of one tag are one batch.
+#[derive(Default)]
 struct Retagged {
-    tag: Vec<u8>,
+    tags: Vec<u8>,
     bytes: Vec<u8>,
-    retags: u32,
+    batches: Vec<RetaggedBatch>,
+}
+
+struct RetaggedBatch {
+    tag: Range<usize>,
+    bytes: Range<usize>,
+}
+
+impl Retagged {
+    fn push(&mut self, record: &mut Record<'_>) {
+        let start = self.bytes.len();
+        record.write(&mut self.bytes);
+        let end = self.bytes.len();
+        let tag = record.tag_buffer();
+        match self.batches.last_mut() {
+            Some(last) if self.tags[last.tag.clone()] == **tag => last.bytes.end = end,
+            _ => {
+                let tag_start = self.tags.len();
+                self.tags.extend_from_slice(tag);
+                let tag = tag_start..self.tags.len();
+                self.batches.push(RetaggedBatch { tag, bytes: start..end });
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.tags.clear();
+        self.bytes.clear();
+        self.batches.clear();
+    }
 }
 
 /// Runs the chain of a tag over the scratch buffer and puts what is left into chunks.
 pub(super) fn run(shard: &mut Shard, input: InputId, tag_index: u32, record_count: u32) {
-    let batch = std::mem::take(&mut shard.scratch);
+    let mut batch = std::mem::take(&mut shard.scratch);
+    let mut chain = std::mem::take(&mut shard.chain);
     let ledger = &mut shard.ledgers[usize::from(input.0)];
     ledger.in_records += u64::from(record_count);
     ledger.in_bytes += batch.len() as u64;
-    let mut again = VecDeque::new();
-    run_batch(shard, input, tag_index, &batch, 0, &mut again);
-    while let Some(Retagged { tag, bytes, retags }) = again.pop_front() {
-        let tag_index = shard.tags.index(&tag);
-        run_batch(shard, input, tag_index, &bytes, retags, &mut again);
+    run_batch(shard, &mut chain, input, tag_index, &batch, Retags::Welcome);
+    for round in 1..=RETAGS_MAX {
+        if chain.waiting.batches.is_empty() {
+            break;
+        }
+        let retags = if round == RETAGS_MAX { Retags::Refused } else { Retags::Welcome };
+        std::mem::swap(&mut chain.waiting, &mut chain.entering);
+        let entering = std::mem::take(&mut chain.entering);
+        for batch in &entering.batches {
+            let tag_index = shard.tags.index(&entering.tags[batch.tag.clone()]);
+            let bytes = &entering.bytes[batch.bytes.clone()];
+            run_batch(shard, &mut chain, input, tag_index, bytes, retags);
+        }
+        chain.entering = entering;
+        chain.entering.clear();
     }
+    batch.clear();
     shard.scratch = batch;
-    shard.scratch.clear();
+    shard.chain = chain;
+}
+
+/// Whether a record may be re-tagged once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retags {
+    Welcome,
+    /// It has been round too often.
+    Refused,
 }
 
 fn run_batch(
     shard: &mut Shard,
+    chain: &mut Chain,
     input: InputId,
     tag_index: u32,
     batch: &[u8],
-    retags: u32,
-    again: &mut VecDeque<Retagged>,
+    retags: Retags,
 ) {
-    let routes = Rc::clone(&shard.tags.entry(tag_index).routes);
+    let entry = shard.tags.entry(tag_index);
+    let (routes, tag): (_, Tag) = (Rc::clone(&entry.routes), entry.tag.clone());
+    for id in &routes.filters {
+        chain.filters[usize::from(id.0)].begin_batch();
+    }
+    let is_routed = !routes.outputs.is_empty();
+    let mut target = Target { shard, input, tag_index, is_routed, batch, run: Run::default() };
+    let mut at = 0;
     for event in Events::new(batch) {
         let event = event.expect("inputs append whole v2 events");
-        let mut filters = std::mem::take(&mut shard.filters);
-        let tag = shard.tags.entry(tag_index).tag.clone();
-        let mut chain = Chain { routes: &routes, tag: tag.as_bytes(), retags, again };
-        let fate = chain.apply(&mut filters, &event);
-        shard.filters = filters;
-        let ledger = &mut shard.ledgers[usize::from(input.0)];
-        ledger.added_records += u64::from(fate.added);
-        match fate.bytes {
-            Some(_) if routes.outputs.is_empty() => ledger.unrouted_records += 1,
-            Some(bytes) => {
-                let (slot, _) = shard.slot_with_room(input, tag_index, bytes.len());
-                shard.buffer.slot_mut(slot).chunk.bytes.extend_from_slice(&bytes);
-                shard.commit_slot(input, slot, 1);
-            }
-            None => ledger.filtered_records += u64::from(fate.dropped),
+        let start = at;
+        at += event.bytes.len();
+        match chain.pass(&routes.filters, tag.as_bytes(), event, retags, &mut target) {
+            Fate::Untouched => target.extend_run(start..at),
+            Fate::Placed | Fate::Gone => {}
         }
+    }
+    target.copy_run();
+    for id in &routes.filters {
+        chain.filters[usize::from(id.0)].end_batch();
     }
 }
 
 /// What became of one record.
-struct Fate<'a> {
-    bytes: Option<std::borrow::Cow<'a, [u8]>>,
-    /// 1 when a filter dropped it, 0 when it left under another tag.
-    dropped: u32,
-    /// Copies that re-tagging added.
-    added: u32,
+enum Fate {
+    /// No filter changed or dropped it.
+    Untouched,
+    /// It was changed, and written.
+    Placed,
+    /// It was dropped, or left under another tag.
+    Gone,
 }
 
-struct Chain<'a> {
-    routes: &'a Routes,
-    tag: &'a [u8],
-    retags: u32,
-    again: &'a mut VecDeque<Retagged>,
-}
-
-impl Chain<'_> {
-    fn apply<'e>(
+impl Chain {
+    /// Lets the filters see one event. Markers of groups, and bodies that are no map, pass as they are.
+    fn pass(
         &mut self,
-        filters: &mut [Box<dyn crate::plugin::filter::Filter>],
-        event: &Event<'e>,
-    ) -> Fate<'e> {
-        let mut current = std::borrow::Cow::Borrowed(event.bytes);
-        let mut added = 0;
-        for id in &self.routes.filters {
-            let mut scratch = Vec::new();
-            let verdict = {
-                let Some(Ok(event)) = Events::new(&current).next() else { break };
-                filters[usize::from(id.0)].apply(self.tag, &event, &mut scratch)
-            };
-            match verdict {
+        filters: &[FilterId],
+        tag: &[u8],
+        event: Event<'_>,
+        retags: Retags,
+        target: &mut Target<'_>,
+    ) -> Fate {
+        if event.kind != EventKind::Log {
+            return Fate::Untouched;
+        }
+        let Some(mut record) = Record::new(tag, event, &mut self.work) else {
+            return Fate::Untouched;
+        };
+        for id in filters {
+            let index = usize::from(id.0);
+            let counters = &mut self.counters[index];
+            match self.filters[index].apply(&mut record) {
                 Verdict::Keep => {}
-                Verdict::Replace => current = std::borrow::Cow::Owned(scratch),
-                Verdict::Drop => return Fate { bytes: None, dropped: 1, added },
-                Verdict::Retag { .. } if self.retags >= RETAGS_MAX => {}
-                Verdict::Retag { tag, original } => {
-                    let bytes = current.to_vec();
-                    self.again.push_back(Retagged { tag, bytes, retags: self.retags + 1 });
-                    match original {
-                        Original::Kept => added += 1,
-                        Original::Dropped => return Fate { bytes: None, dropped: 0, added },
+                Verdict::Drop => {
+                    counters.dropped_records += 1;
+                    target.ledger().filtered_records += 1;
+                    return Fate::Gone;
+                }
+                Verdict::Retag(_) if retags == Retags::Refused => counters.refused_retags += 1,
+                Verdict::Retag(original) => {
+                    counters.retagged_records += 1;
+                    self.waiting.push(&mut record);
+                    if original == Original::Dropped {
+                        return Fate::Gone;
                     }
+                    counters.added_records += 1;
+                    target.ledger().added_records += 1;
                 }
             }
         }
-        Fate { bytes: Some(current), dropped: 0, added }
+        if !record.is_changed() {
+            return Fate::Untouched;
+        }
+        target.write(&record);
+        Fate::Placed
+    }
+}
+
+/// Bytes of a batch that go on as they are and have not been copied yet.
+#[derive(Default)]
+struct Run {
+    start: usize,
+    end: usize,
+    record_count: u32,
+}
+
+/// A longer run is copied in parts, so that chunks fill well.
+const RUN_BYTES_MAX: usize = 64 * 1024;
+
+/// Where the records of a batch go.
+struct Target<'s> {
+    shard: &'s mut Shard,
+    input: InputId,
+    tag_index: u32,
+    is_routed: bool,
+    batch: &'s [u8],
+    run: Run,
+}
+
+impl Target<'_> {
+    fn ledger(&mut self) -> &mut InputLedger {
+        &mut self.shard.ledgers[usize::from(self.input.0)]
+    }
+
+    fn extend_run(&mut self, record: Range<usize>) {
+        let is_full = record.end - self.run.start > RUN_BYTES_MAX;
+        if self.run.record_count > 0 && (is_full || self.run.end != record.start) {
+            self.copy_run();
+        }
+        if self.run.record_count == 0 {
+            self.run.start = record.start;
+        }
+        self.run.end = record.end;
+        self.run.record_count += 1;
+    }
+
+    fn copy_run(&mut self) {
+        let Run { start, end, record_count } = std::mem::take(&mut self.run);
+        let bytes = &self.batch[start..end];
+        self.place(record_count, bytes.len(), |out| out.extend_from_slice(bytes));
+    }
+
+    fn write(&mut self, record: &Record<'_>) {
+        self.copy_run();
+        self.place(1, record.room_bytes(), |out| record.write(out));
+    }
+
+    fn place(&mut self, record_count: u32, room_bytes: usize, put: impl FnOnce(&mut Vec<u8>)) {
+        if record_count == 0 {
+            return;
+        }
+        if !self.is_routed {
+            self.ledger().unrouted_records += u64::from(record_count);
+            return;
+        }
+        let (slot, _) = self.shard.slot_with_room(self.input, self.tag_index, room_bytes);
+        put(&mut self.shard.buffer.slot_mut(slot).chunk.bytes);
+        self.shard.commit_slot(self.input, slot, record_count);
     }
 }

@@ -21,6 +21,7 @@ use crate::reactor::event::{Bell, Latch};
 use crate::reactor::mailbox::Receiver;
 use crate::reactor::{monotonic_ns, sleep, spawn};
 use crate::route::mask::OutputId;
+use crate::shard::chain::FilterCounters;
 use crate::shard::ledger::InputLedger;
 use crate::shard::sources::{self, Sources};
 use crate::shard::{Finished, Shard};
@@ -117,6 +118,8 @@ struct SinkJobs {
 pub struct ShardReport {
     /// The account of each input.
     pub inputs: Vec<InputLedger>,
+    /// Totals of each filter.
+    pub filters: Vec<FilterCounters>,
     /// Totals of each output.
     pub outputs: Vec<crate::flush::scheduler::LaneCounters>,
     /// Flushes that were under way at the deadline.
@@ -472,6 +475,7 @@ impl Engine {
         if self.log.writes(Level::Debug) {
             self.log.debug(format_args!("shard {} has ended", self.index));
         }
-        ShardReport { inputs, outputs, abandoned_flushes }
+        let filters = shard.filter_counters().to_vec();
+        ShardReport { inputs, filters, outputs, abandoned_flushes }
     }
 }

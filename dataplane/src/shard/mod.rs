@@ -26,6 +26,7 @@ use crate::flush::watermark::{Change, Meter};
 use crate::plugin::filter::Filter;
 use crate::route::mask::OutputId;
 use crate::route::table::RouteTable;
+use crate::shard::chain::{Chain, FilterCounters};
 use crate::shard::ledger::InputLedger;
 use crate::shard::sink::Target;
 use crate::shard::tags::TagTable;
@@ -54,7 +55,7 @@ pub struct Shard {
     buffer: ChunkBuffer,
     pool: ChunkPool,
     scheduler: Scheduler,
-    filters: Vec<Box<dyn Filter>>,
+    chain: Chain,
     meters: Vec<Arc<Meter>>,
     ledgers: Vec<InputLedger>,
     target: Target,
@@ -80,7 +81,7 @@ impl Shard {
             buffer: ChunkBuffer::default(),
             pool: ChunkPool::default(),
             scheduler: Scheduler::new(&plan.policies, plan.backoff, plan.seed),
-            filters: plan.filters,
+            chain: Chain::new(plan.filters),
             ledgers: plan.meters.iter().map(|_| InputLedger::default()).collect(),
             meters: plan.meters,
             target: Target::None,
@@ -173,6 +174,11 @@ impl Shard {
     /// Totals of an output so far.
     pub fn counters(&self, output: OutputId) -> LaneCounters {
         self.scheduler.counters(output)
+    }
+
+    /// What each filter did so far, by `FilterId`.
+    pub fn filter_counters(&self) -> &[FilterCounters] {
+        self.chain.counters()
     }
 
     /// The account of an input so far.

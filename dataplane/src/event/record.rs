@@ -1,0 +1,352 @@
+//! A record on its way through filters: a lazy view of one event, and what was changed of it.
+//!
+//! A lookup scans the bytes of the event. The first change builds an index of its fields: where key and value lie,
+//! in the event or, if they are new, in a scratch arena. The record is written once, after the last filter, and
+//! neighbours that nobody touched are copied as one run. Index and arena are kept from record to record, so a
+//! record costs no allocation.
+
+use crate::event::encoder::{event_header_with_metadata, put_map_len, put_str};
+use crate::event::msgpack::{Head, map_entries, read_head};
+use crate::event::reader::Event;
+use crate::event::time::EventTime;
+
+/// Where a key or a value lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    start: u32,
+    end: u32,
+    home: Home,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Home {
+    /// The body of the event.
+    Body,
+    /// The arena.
+    Arena,
+}
+
+/// A key and its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The key, nearly always a string.
+    pub key: Piece,
+    /// The value.
+    pub value: Piece,
+}
+
+/// What records need while they are changed; one a shard, used again and again.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    fields: Vec<Field>,
+    arena: Vec<u8>,
+    new_tag: Vec<u8>,
+}
+
+/// The most an arena keeps between records: one huge record must not hold its memory for ever.
+const ARENA_BYTES_KEPT: usize = 1 << 20;
+
+/// One event while filters see it. Its body is a map.
+pub struct Record<'a> {
+    tag: &'a [u8],
+    event: Event<'a>,
+    time: EventTime,
+    work: &'a mut Workspace,
+    is_indexed: bool,
+    is_changed: bool,
+}
+
+impl<'a> Record<'a> {
+    /// The record of an event; `None` when its body is no map: filters have no say in it.
+    pub fn new(tag: &'a [u8], event: Event<'a>, work: &'a mut Workspace) -> Option<Record<'a>> {
+        if !matches!(event.body.first(), Some(0x80..=0x8f | 0xde | 0xdf)) {
+            return None;
+        }
+        work.fields.clear();
+        work.arena.clear();
+        work.arena.shrink_to(ARENA_BYTES_KEPT);
+        Some(Record { tag, event, time: event.time, work, is_indexed: false, is_changed: false })
+    }
+
+    /// Its tag.
+    pub fn tag(&self) -> &'a [u8] {
+        self.tag
+    }
+
+    /// Its time.
+    pub fn time(&self) -> EventTime {
+        self.time
+    }
+
+    /// Its metadata, a map.
+    pub fn metadata(&self) -> &'a [u8] {
+        self.event.metadata
+    }
+
+    /// Whether it must be written anew.
+    pub fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// Gives it another time.
+    pub fn set_time(&mut self, time: EventTime) {
+        self.is_changed |= time != self.time;
+        self.index();
+        self.time = time;
+    }
+
+    /// Its keys and values, in order.
+    pub fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let untouched = if self.is_indexed { &[0x80] } else { self.event.body };
+        let fields = self.work.fields.iter();
+        let fields = fields.map(|field| (self.bytes(field.key), self.bytes(field.value)));
+        map_entries(untouched).chain(fields)
+    }
+
+    /// The value of a string key; the last of repeated ones.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.entries().filter(|(key, _)| is_str(key, name)).map(|(_, value)| value).last()
+    }
+
+    /// Whether a string key is there.
+    pub fn has(&self, name: &[u8]) -> bool {
+        self.entries().any(|(key, _)| is_str(key, name))
+    }
+
+    /// The fields, to be looked at by position.
+    pub fn fields(&mut self) -> &[Field] {
+        self.index();
+        &self.work.fields
+    }
+
+    /// Position of the last field with that string key.
+    pub fn position(&mut self, name: &[u8]) -> Option<usize> {
+        self.index();
+        self.work.fields.iter().rposition(|field| is_str(self.bytes(field.key), name))
+    }
+
+    /// The msgpack bytes of a piece.
+    pub fn bytes(&self, piece: Piece) -> &[u8] {
+        let home = match piece.home {
+            Home::Body => self.event.body,
+            Home::Arena => self.work.arena.as_slice(),
+        };
+        &home[piece.start as usize..piece.end as usize]
+    }
+
+    /// Keeps the fields for which `keeps` holds, given key and value. Returns how many are gone.
+    pub fn retain(&mut self, mut keeps: impl FnMut(&[u8], &[u8]) -> bool) -> usize {
+        self.index();
+        let mut fields = std::mem::take(&mut self.work.fields);
+        let before = fields.len();
+        fields.retain(|field| keeps(self.bytes(field.key), self.bytes(field.value)));
+        let gone = before - fields.len();
+        self.work.fields = fields;
+        self.is_changed |= gone > 0;
+        gone
+    }
+
+    /// Appends a field.
+    pub fn push(&mut self, field: Field) {
+        self.edit().push(field);
+    }
+
+    /// Appends a field of two strings.
+    pub fn push_str(&mut self, key: &[u8], value: &[u8]) {
+        let key = self.store(|out| put_str(out, key));
+        let value = self.store(|out| put_str(out, value));
+        self.push(Field { key, value });
+    }
+
+    /// Appends a field that is msgpack already.
+    pub fn push_encoded(&mut self, key: &[u8], value: &[u8]) {
+        let key = self.store(|out| out.extend_from_slice(key));
+        let value = self.store(|out| out.extend_from_slice(value));
+        self.push(Field { key, value });
+    }
+
+    /// Whether it has no fields.
+    pub fn is_empty(&self) -> bool {
+        self.entries().next().is_none()
+    }
+
+    /// The fields, to be changed.
+    pub fn edit(&mut self) -> &mut Vec<Field> {
+        self.index();
+        self.is_changed = true;
+        &mut self.work.fields
+    }
+
+    /// Keeps a new key or value, which `put` appends as msgpack.
+    pub fn store(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> Piece {
+        let start = self.work.arena.len() as u32;
+        put(&mut self.work.arena);
+        Piece { start, end: self.work.arena.len() as u32, home: Home::Arena }
+    }
+
+    /// Keeps a string.
+    pub fn store_str(&mut self, text: &[u8]) -> Piece {
+        self.store(|out| put_str(out, text))
+    }
+
+    /// Keeps a string of three parts, of which the middle one is a part of a string that lies in the record: all
+    /// of `text` but its first `skip` bytes.
+    pub fn store_renamed(&mut self, front: &[u8], text: Piece, skip: usize) -> Piece {
+        let mut rest = self.bytes(text);
+        let length = match read_head(&mut rest) {
+            Some(Head::Str(text) | Head::Bin(text)) => text.len(),
+            _ => return text,
+        };
+        let skip = skip.min(length);
+        let inner = Piece { start: text.end - (length - skip) as u32, ..text };
+        let start = self.work.arena.len() as u32;
+        put_str_head(&mut self.work.arena, front.len() + length - skip);
+        self.work.arena.extend_from_slice(front);
+        self.copy_to_arena(inner);
+        Piece { start, end: self.work.arena.len() as u32, home: Home::Arena }
+    }
+
+    /// Keeps a map of fields that lie in the record.
+    pub fn store_map(&mut self, fields: &[Field]) -> Piece {
+        let start = self.work.arena.len() as u32;
+        put_map_len(&mut self.work.arena, fields.len());
+        for field in fields {
+            self.copy_to_arena(field.key);
+            self.copy_to_arena(field.value);
+        }
+        Piece { start, end: self.work.arena.len() as u32, home: Home::Arena }
+    }
+
+    /// The entries of a map that lies in the record, as fields.
+    pub fn fields_of(&self, map: Piece, fields: &mut Vec<Field>) {
+        let whole = self.bytes(map);
+        let base = whole.as_ptr() as usize;
+        for (key, value) in map_entries(whole) {
+            let piece = |part: &[u8]| {
+                let start = map.start + (part.as_ptr() as usize - base) as u32;
+                Piece { start, end: start + part.len() as u32, home: map.home }
+            };
+            fields.push(Field { key: piece(key), value: piece(value) });
+        }
+    }
+
+    /// Begins the tag under which the record is to enter again.
+    pub fn new_tag(&mut self) -> &mut Vec<u8> {
+        self.work.new_tag.clear();
+        &mut self.work.new_tag
+    }
+
+    /// The tag that [`new_tag`](Self::new_tag) was given, swapped with an empty buffer by whoever writes it.
+    pub fn tag_buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.work.new_tag
+    }
+
+    /// The bytes of the event as it came; what was changed is not in them.
+    pub fn original(&self) -> &'a [u8] {
+        self.event.bytes
+    }
+
+    /// An upper bound of what [`write`](Self::write) appends.
+    pub fn room_bytes(&self) -> usize {
+        if !self.is_changed {
+            return self.event.bytes.len();
+        }
+        let head_bytes = self.event.bytes.len() - self.event.body.len();
+        let fields = self.work.fields.iter();
+        let size = |piece: Piece| (piece.end - piece.start) as usize;
+        let fields: usize = fields.map(|field| size(field.key) + size(field.value)).sum();
+        head_bytes + crate::event::encoder::HEADER_BYTES + 5 + fields
+    }
+
+    /// Appends the event in its stored form, with what was changed.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        if !self.is_changed {
+            out.extend_from_slice(self.event.bytes);
+            return;
+        }
+        event_header_with_metadata(out, self.time, self.event.metadata);
+        self.write_body(out);
+    }
+
+    /// Appends the body, with what was changed.
+    pub fn write_body(&self, out: &mut Vec<u8>) {
+        if !self.is_indexed {
+            out.extend_from_slice(self.event.body);
+            return;
+        }
+        put_map_len(out, self.work.fields.len());
+        let mut run: Option<Piece> = None;
+        for field in &self.work.fields {
+            for piece in [field.key, field.value] {
+                match &mut run {
+                    Some(run) if run.home == piece.home && run.end == piece.start => {
+                        run.end = piece.end;
+                    }
+                    _ => {
+                        if let Some(run) = run {
+                            out.extend_from_slice(self.bytes(run));
+                        }
+                        run = Some(piece);
+                    }
+                }
+            }
+        }
+        if let Some(run) = run {
+            out.extend_from_slice(self.bytes(run));
+        }
+    }
+
+    fn index(&mut self) {
+        if self.is_indexed {
+            return;
+        }
+        self.is_indexed = true;
+        let body = self.event.body;
+        let base = body.as_ptr() as usize;
+        for (key, value) in map_entries(body) {
+            let piece = |part: &[u8]| {
+                let start = (part.as_ptr() as usize - base) as u32;
+                Piece { start, end: start + part.len() as u32, home: Home::Body }
+            };
+            self.work.fields.push(Field { key: piece(key), value: piece(value) });
+        }
+    }
+
+    fn copy_to_arena(&mut self, piece: Piece) {
+        let range = piece.start as usize..piece.end as usize;
+        match piece.home {
+            Home::Body => self.work.arena.extend_from_slice(&self.event.body[range]),
+            Home::Arena => self.work.arena.extend_from_within(range),
+        }
+    }
+}
+
+/// Whether a msgpack value is this string.
+pub fn is_str(value: &[u8], text: &[u8]) -> bool {
+    // The length first: nearly all keys differ in it.
+    value.len() > text.len() && str_of(value) == Some(text)
+}
+
+/// The text of a msgpack string.
+pub fn str_of(value: &[u8]) -> Option<&[u8]> {
+    match read_head(&mut &value[..])? {
+        Head::Str(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// The head of a string of which the text follows.
+fn put_str_head(out: &mut Vec<u8>, length: usize) {
+    match length {
+        0..=31 => out.push(0xa0 | length as u8),
+        32..=0xff => out.extend_from_slice(&[0xd9, length as u8]),
+        0x100..=0xffff => {
+            out.push(0xda);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(0xdb);
+            out.extend_from_slice(&(length as u32).to_be_bytes());
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The built-in filters, one file or folder each. To add one: write its file, add its `mod` and its line.
+
+use crate::plugin::descriptor::FilterPlugin;
+
+mod expect;
+mod grep;
+mod key_pattern;
+mod modify;
+mod nest;
+mod record_modifier;
+mod rewrite_tag;
+mod stdout;
+#[cfg(test)]
+mod testing;
+mod throttle;
+mod type_converter;
+mod words;
+
+/// Every built-in filter, sorted by name.
+pub static FILTERS: &[&FilterPlugin] = &[
+    &expect::PLUGIN,
+    &grep::PLUGIN,
+    &modify::PLUGIN,
+    &nest::PLUGIN,
+    &record_modifier::PLUGIN,
+    &rewrite_tag::PLUGIN,
+    &stdout::PLUGIN,
+    &throttle::PLUGIN,
+    &type_converter::PLUGIN,
+];
