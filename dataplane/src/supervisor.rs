@@ -1,17 +1,17 @@
 //! Runs a pipeline: opens listeners, initialises plugins, starts a pinned thread for each shard, and stops.
 //!
 //! The supervisor has a thread of its own, because the main thread does nothing but wait for signals.
-//! [`foreign`] holds what it does for loaded plugins.
+//! [`foreign`] holds what it does for loaded plugins, [`stop`] how a run ends.
 
 mod foreign;
+mod stop;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use config::service::{Grace, LogLevel};
+use config::service::LogLevel;
 use ffi::FlushHandle;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
@@ -34,7 +34,6 @@ use crate::reactor::readiness::Readiness;
 use crate::reactor::{executor, monotonic_ns, probe};
 use crate::route::mask::OutputId;
 use crate::shard::drive::{self, EnginePlan, InstanceName, Lane, ShardReport};
-use crate::shard::ledger::InputLedger;
 use crate::shard::sources::{Sources, StartedInput};
 use crate::shard::{Shard, ShardPlan};
 
@@ -128,7 +127,7 @@ pub fn run(
     drop(plan);
     log.info(format_args!("{} shards started", pipeline.shard_count));
     started();
-    let stopped = wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
+    let stopped = stop::wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
     drop(senders);
     if stopped.abandoned == 0 {
         owners.end();
@@ -138,7 +137,7 @@ pub fn run(
         }
     }
     foreign::end(host, stopped.abandoned, last_flush_ns.load(Ordering::Relaxed), log);
-    Ok(say_the_law(&pipeline, &stopped, log))
+    Ok(stop::say_the_law(&pipeline, &stopped, log))
 }
 
 /// What is there before the first shard starts.
@@ -352,159 +351,4 @@ fn open_lanes(plan: &Plan, index: usize) -> (Vec<Lane>, Vec<LanePolicy>) {
         policies.push(LanePolicy { in_flight_max, retry_limit: output.retry_limit });
     }
     (lanes, policies)
-}
-
-/// What is left when all shards have ended or time is over.
-struct Stopped {
-    inputs: Vec<InputLedger>,
-    outputs: Vec<crate::flush::scheduler::LaneCounters>,
-    /// Flushes that were under way at the deadline.
-    abandoned: usize,
-}
-
-type ShardResult = (usize, Result<ShardReport, String>);
-
-/// How long after the deadline a shard may take to write its account.
-const REPORT_WAIT: Duration = Duration::from_secs(2);
-
-fn wait_and_stop(
-    pipeline: &Pipeline,
-    senders: &[ShardSender],
-    orders: &Receiver<Order>,
-    reports: &Receiver<ShardResult>,
-    log: &Log,
-) -> Result<Stopped, String> {
-    let mut stopped = Stopped {
-        inputs: vec![InputLedger::default(); pipeline.inputs.len()],
-        outputs: vec![Default::default(); pipeline.outputs.len()],
-        abandoned: 0,
-    };
-    wait_for_order(reports, orders, log)?;
-    log_grace(pipeline.service.grace, log);
-    for sender in senders {
-        sender.send(Message::Stop);
-    }
-    let begin = Instant::now();
-    let deadline = match pipeline.service.grace {
-        Grace::Seconds(seconds) => Some(Duration::from_secs(seconds)),
-        Grace::Unlimited => None,
-    };
-    let mut left = senders.len();
-    let mut is_over = false;
-    while left > 0 {
-        match reports.recv_timeout(Duration::from_millis(20)) {
-            Ok((_, Ok(report))) => {
-                left -= 1;
-                stopped.add(&report);
-            }
-            Ok((index, Err(reason))) => return Err(format!("shard {index}: {reason}")),
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        while let Ok(order) = orders.try_recv() {
-            if let Order::Signal(name) = order {
-                log.error(format_args!(
-                    "caught {name} again: ending at once, what is held is lost"
-                ));
-                log.flush(Duration::from_millis(200));
-                crate::reactor::signals::exit_now(1);
-            }
-        }
-        match deadline {
-            Some(deadline) if !is_over && begin.elapsed() >= deadline => {
-                is_over = true;
-                for sender in senders {
-                    sender.send(Message::Deadline);
-                }
-            }
-            Some(deadline) if begin.elapsed() >= deadline + REPORT_WAIT => {
-                stopped.abandoned += left;
-                break;
-            }
-            _ => {}
-        }
-    }
-    Ok(stopped)
-}
-
-/// Waits for the first order to stop. A shard that ends before it could not start.
-fn wait_for_order(
-    reports: &Receiver<ShardResult>,
-    orders: &Receiver<Order>,
-    log: &Log,
-) -> Result<(), String> {
-    loop {
-        match orders.recv_timeout(Duration::from_millis(200)) {
-            Ok(Order::Signal(name)) => {
-                log.info(format_args!("caught signal ({name})"));
-                return Ok(());
-            }
-            Ok(Order::InputEnded) => return Ok(()),
-            Ok(Order::Reload) => {
-                log.warn(
-                    "SIGHUP: reading the configuration again is not supported yet; restart instead",
-                );
-            }
-            Err(_) => {
-                if let Ok((index, Err(reason))) = reports.try_recv() {
-                    return Err(format!("shard {index}: {reason}"));
-                }
-            }
-        }
-    }
-}
-
-fn log_grace(grace: Grace, log: &Log) {
-    match grace {
-        Grace::Seconds(seconds) => {
-            log.warn(format_args!("service will shutdown in max {seconds} seconds"));
-        }
-        Grace::Unlimited => log.warn("service will shutdown when all remaining tasks are flushed"),
-    }
-}
-
-impl Stopped {
-    fn add(&mut self, report: &ShardReport) {
-        for (mine, theirs) in self.inputs.iter_mut().zip(&report.inputs) {
-            mine.add(theirs);
-        }
-        for (mine, theirs) in self.outputs.iter_mut().zip(&report.outputs) {
-            mine.delivered_records += theirs.delivered_records;
-            mine.delivered_bytes += theirs.delivered_bytes;
-            mine.retries += theirs.retries;
-            mine.retries_failed += theirs.retries_failed;
-            mine.errors += theirs.errors;
-            mine.dropped_records += theirs.dropped_records;
-        }
-        self.abandoned += report.abandoned_flushes;
-    }
-}
-
-/// One line for each instance at debug level, and one for the process.
-fn say_the_law(pipeline: &Pipeline, stopped: &Stopped, log: &Log) -> Ending {
-    let mut total = InputLedger::default();
-    for (input, ledger) in pipeline.inputs.iter().zip(&stopped.inputs) {
-        log.debug(format_args!("input {}: {ledger}", input.name));
-        total.add(ledger);
-    }
-    for (output, counters) in pipeline.outputs.iter().zip(&stopped.outputs) {
-        log.debug(format_args!(
-            "output {}: delivered {} records, {} bytes; retries {}, retries failed {}, errors {}, dropped {} \
-             records",
-            output.name,
-            counters.delivered_records,
-            counters.delivered_bytes,
-            counters.retries,
-            counters.retries_failed,
-            counters.errors,
-            counters.dropped_records
-        ));
-    }
-    if total.holds() {
-        log.info(format_args!("records: {total}"));
-    } else {
-        log.error(format_args!("records: {total}, which does not add up: please report this"));
-    }
-    log.info("service has stopped");
-    Ending { exit_status: 0 }
 }
