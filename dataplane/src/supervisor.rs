@@ -117,14 +117,15 @@ pub fn run(
         let (plan, report) = (Arc::clone(&plan), report.clone());
         let thread = std::thread::Builder::new().name(format!("shard-{index}"));
         let thread = thread.spawn(move || {
-            let result = run_shard(&plan, place);
-            // The supervisor may have given up on us at the deadline.
-            let _ = report.send((index, result));
+            // The supervisor may have given up on us: it wants no word then.
+            let result = run_shard(&plan, place, || drop(report.send((index, Word::Runs))));
+            let _ = report.send((index, Word::Ended(result)));
         });
         threads.push(thread.map_err(|error| format!("cannot start a shard: {error}"))?);
     }
     drop(report);
     drop(plan);
+    stop::wait_for_shards(pipeline.shard_count, &reports)?;
     log.info(format_args!("{} shards started", pipeline.shard_count));
     started();
     let stopped = stop::wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
@@ -138,6 +139,14 @@ pub fn run(
     }
     foreign::end(host, stopped.abandoned, last_flush_ns.load(Ordering::Relaxed), log);
     Ok(stop::say_the_law(&pipeline, &stopped, log))
+}
+
+/// What a shard tells the supervisor.
+enum Word {
+    /// It has all it needs, and its sources and lanes are about to run.
+    Runs,
+    /// It has ended, or could not start.
+    Ended(Result<ShardReport, String>),
 }
 
 /// What is there before the first shard starts.
@@ -216,11 +225,12 @@ fn start_sinks(
 }
 
 /// The body of a shard's thread.
-fn run_shard(plan: &Plan, start: ShardStart) -> Result<ShardReport, String> {
+fn run_shard(plan: &Plan, start: ShardStart, runs: impl FnOnce()) -> Result<ShardReport, String> {
     let ShardStart { index, cpu, inbox, listeners } = start;
     let name = format!("shard-{index}");
     let future = async {
         let (engine, sources) = assemble(plan, index, inbox, listeners)?;
+        runs();
         Ok(drive::run(engine, sources).await)
     };
     executor::run(&name, cpu, future).map_err(|error| probe::explain(&error, plan.senders.len()))?

@@ -12,7 +12,7 @@ use crate::pipeline::Pipeline;
 use crate::reactor::signals;
 use crate::shard::drive::ShardReport;
 use crate::shard::ledger::InputLedger;
-use crate::supervisor::{Ending, Order};
+use crate::supervisor::{Ending, Order, Word};
 
 /// What is left when all shards have ended or time is over.
 pub(super) struct Stopped {
@@ -22,8 +22,8 @@ pub(super) struct Stopped {
     pub(super) abandoned: usize,
 }
 
-/// How a shard has ended.
-pub(super) type ShardResult = (usize, Result<ShardReport, String>);
+/// Which shard, and what it says.
+type Told = (usize, Word);
 
 /// How long after the deadline a shard may take to write its account.
 const REPORT_WAIT: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ pub(super) fn wait_and_stop(
     pipeline: &Pipeline,
     senders: &[ShardSender],
     orders: &Receiver<Order>,
-    reports: &Receiver<ShardResult>,
+    reports: &Receiver<Told>,
     log: &Log,
 ) -> Result<Stopped, String> {
     let mut stopped = Stopped {
@@ -44,7 +44,7 @@ pub(super) fn wait_and_stop(
         outputs: vec![Default::default(); pipeline.outputs.len()],
         abandoned: 0,
     };
-    wait_for_order(reports, orders, log)?;
+    wait_for_order(orders, log);
     log_grace(pipeline.service.grace, log);
     for sender in senders {
         sender.send(Message::Stop);
@@ -58,11 +58,14 @@ pub(super) fn wait_and_stop(
     let mut is_over = false;
     while left > 0 {
         match reports.recv_timeout(Duration::from_millis(20)) {
-            Ok((_, Ok(report))) => {
+            Ok((_, Word::Runs)) => {}
+            Ok((_, Word::Ended(Ok(report)))) => {
                 left -= 1;
                 stopped.add(&report);
             }
-            Ok((index, Err(reason))) => return Err(format!("shard {index}: {reason}")),
+            Ok((index, Word::Ended(Err(reason)))) => {
+                return Err(format!("shard {index}: {reason}"));
+            }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -92,29 +95,36 @@ pub(super) fn wait_and_stop(
     Ok(stopped)
 }
 
-/// Waits for the first order to stop. A shard that ends before it could not start.
-fn wait_for_order(
-    reports: &Receiver<ShardResult>,
-    orders: &Receiver<Order>,
-    log: &Log,
-) -> Result<(), String> {
-    loop {
-        match orders.recv_timeout(Duration::from_millis(200)) {
-            Ok(Order::Signal(name)) => {
+/// Waits until every shard has what it needs, so that a start that failed is not called one.
+///
+/// # Errors
+/// Why a shard could not start.
+pub(super) fn wait_for_shards(count: usize, told: &Receiver<Told>) -> Result<(), String> {
+    for _ in 0..count {
+        match told.recv() {
+            Ok((index, Word::Ended(Err(reason)))) => {
+                return Err(format!("shard {index}: {reason}"));
+            }
+            Ok(_) => {}
+            Err(_) => return Err("the shards ended before they began".into()),
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the first order to stop.
+fn wait_for_order(orders: &Receiver<Order>, log: &Log) {
+    // The main thread holds a sender for as long as the process lives.
+    while let Ok(order) = orders.recv() {
+        match order {
+            Order::Signal(name) => {
                 log.info(format_args!("caught signal ({name})"));
-                return Ok(());
+                return;
             }
-            Ok(Order::InputEnded) => return Ok(()),
-            Ok(Order::Reload) => {
-                log.warn(
-                    "SIGHUP: reading the configuration again is not supported yet; restart instead",
-                );
-            }
-            Err(_) => {
-                if let Ok((index, Err(reason))) = reports.try_recv() {
-                    return Err(format!("shard {index}: {reason}"));
-                }
-            }
+            Order::InputEnded => return,
+            Order::Reload => log.warn(
+                "SIGHUP: reading the configuration again is not supported yet; restart instead",
+            ),
         }
     }
 }
