@@ -130,6 +130,12 @@ pub fn run(
     started();
     let stopped = stop::wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
     drop(senders);
+    let others = stopped.abandoned - stopped.abandoned_calls;
+    if others > 0 {
+        log.error(format_args!(
+            "the time is over and {others} flushes are still under way: what they hold is left"
+        ));
+    }
     if stopped.abandoned == 0 {
         owners.end();
         for thread in threads.into_iter().chain(owner_threads) {
@@ -137,7 +143,7 @@ pub fn run(
             let _ = thread.join();
         }
     }
-    foreign::end(host, stopped.abandoned, last_flush_ns.load(Ordering::Relaxed), log);
+    foreign::end(host, stopped.abandoned_calls, last_flush_ns.load(Ordering::Relaxed), log);
     Ok(stop::say_the_law(&pipeline, &stopped, log))
 }
 

@@ -121,6 +121,8 @@ pub struct ShardReport {
     pub outputs: Vec<crate::flush::scheduler::LaneCounters>,
     /// Flushes that were under way at the deadline.
     pub abandoned_flushes: usize,
+    /// Those of them that are calls into plugins.
+    pub abandoned_calls: usize,
 }
 
 /// Runs a shard until it is told to stop and has drained, or its deadline has come.
@@ -448,9 +450,14 @@ impl Engine {
         let mut shard = self.shard.borrow_mut();
         let outputs: Vec<_> =
             (0..self.lanes.len()).map(|index| shard.counters(OutputId(index as u16))).collect();
-        let abandoned_flushes = (0..self.lanes.len())
-            .map(|index| shard.scheduler().in_flight(OutputId(index as u16)))
-            .sum();
+        let (mut abandoned_flushes, mut abandoned_calls) = (0, 0);
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let under_way = shard.scheduler().in_flight(OutputId(index as u16));
+            abandoned_flushes += under_way;
+            if matches!(lane, Lane::Thread { .. }) {
+                abandoned_calls += under_way;
+            }
+        }
         let mut inputs = shard.close();
         for ledger in inputs.iter_mut().filter(|_| abandoned_flushes > 0) {
             // What was handed to a call that has not returned is neither delivered nor lost for sure:
@@ -465,13 +472,13 @@ impl Engine {
             self.wake_for_permit(next, OutputId(index as u16));
         }
         for group in self.groups.take() {
-            if abandoned_flushes == 0 {
+            if abandoned_calls == 0 {
                 group.join();
             }
         }
         if self.log.writes(Level::Debug) {
             self.log.debug(format_args!("shard {} has ended", self.index));
         }
-        ShardReport { inputs, outputs, abandoned_flushes }
+        ShardReport { inputs, outputs, abandoned_flushes, abandoned_calls }
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Stopped {
     outputs: Vec<LaneCounters>,
     /// Flushes that were under way at the deadline.
     pub(super) abandoned: usize,
+    /// Those of them that are calls into plugins, or may be.
+    pub(super) abandoned_calls: usize,
 }
 
 /// Which shard, and what it says.
@@ -43,6 +45,7 @@ pub(super) fn wait_and_stop(
         inputs: vec![InputLedger::default(); pipeline.inputs.len()],
         outputs: vec![Default::default(); pipeline.outputs.len()],
         abandoned: 0,
+        abandoned_calls: 0,
     };
     wait_for_order(orders, log);
     log_grace(pipeline.service.grace, log);
@@ -87,6 +90,7 @@ pub(super) fn wait_and_stop(
             }
             Some(deadline) if begin.elapsed() >= deadline + REPORT_WAIT => {
                 stopped.abandoned += left;
+                stopped.abandoned_calls += left;
                 break;
             }
             _ => {}
@@ -152,6 +156,7 @@ impl Stopped {
             mine.dropped_records += theirs.dropped_records;
         }
         self.abandoned += report.abandoned_flushes;
+        self.abandoned_calls += report.abandoned_calls;
     }
 }
 
