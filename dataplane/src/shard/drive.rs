@@ -401,8 +401,8 @@ impl Engine {
                 output.0
             )),
             Finished::Lost { number, cause, record_count, .. } => self.log.error(format_args!(
-                "chunk '{shard}-{number}' cannot be retried: {}, {record_count} records dropped: \
-                 task_id={number}, input={input_name} > output={name}",
+                "chunk '{shard}-{number}' cannot be retried: task_id={number}, \
+                 input={input_name} > output={name}: {}, {record_count} records dropped",
                 cause.label()
             )),
         }
@@ -415,13 +415,15 @@ impl Engine {
         let changes = self.shard.borrow_mut().take_changes();
         for change in changes {
             let input = &self.inputs[usize::from(change.input.0)].name;
+            // Fluent Bit writes these two as `[input]`, and operators grep for them.
+            let log = self.log.component("input");
             match change.change {
                 Change::Same => {}
                 Change::Paused => {
-                    self.log.warn(format_args!("{input} paused (mem buf overlimit)"));
+                    log.warn(format_args!("{input} paused (mem buf overlimit)"));
                 }
                 Change::Resumed => {
-                    self.log.info(format_args!("{input} resume (mem buf overlimit)"));
+                    log.info(format_args!("{input} resume (mem buf overlimit)"));
                     for shard in &self.shards {
                         shard.send(Message::Resume);
                     }
