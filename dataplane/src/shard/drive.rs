@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::chunk::InputId;
+use crate::chunk::{InputId, Lost};
 use crate::flush::task::{FlushStatus, FlushTask};
 use crate::flush::watermark::Change;
 use crate::lane::sink::SinkOwners;
@@ -400,11 +400,18 @@ impl Engine {
                 wait.as_secs(),
                 output.0
             )),
-            Finished::Lost { number, cause, record_count, .. } => self.log.error(format_args!(
-                "chunk '{shard}-{number}' cannot be retried: task_id={number}, \
-                 input={input_name} > output={name}: {}, {record_count} records dropped",
-                cause.label()
-            )),
+            Finished::Lost { number, cause, record_count, attempts } => {
+                // Where one retry is allowed, two attempts fail before the chunk is given up.
+                let why = match (cause, attempts) {
+                    (Lost::RetriesExhausted, 1) => "is not retried (no retry config)",
+                    _ => "cannot be retried",
+                };
+                self.log.error(format_args!(
+                    "chunk '{shard}-{number}' {why}: task_id={number}, \
+                     input={input_name} > output={name}: {}, {record_count} records dropped",
+                    cause.label()
+                ));
+            }
         }
     }
 
