@@ -5,7 +5,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::{BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -253,5 +253,31 @@ fn a_flush_that_never_returns_ends_with_the_process_and_its_plugin_is_not_touche
     );
     for call in ["pre_exit", "exit", "unregister"] {
         assert!(bench.calls(call).is_empty(), "{call}");
+    }
+}
+
+#[test]
+fn a_peer_that_never_answers_keeps_no_plugin_from_its_exit() {
+    let bench = Bench::new();
+    // Connects, as the kernel answers for it, and never sends an ack.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = silent.local_addr().expect("an address").port();
+    let config = format!(
+        "[SERVICE]\n Flush 0.05\n Grace 1\n[INPUT]\n Name dummy\n Samples 1\n[OUTPUT]\n Name probe\n Match *\n Id x\n\
+         [OUTPUT]\n Name forward\n Match *\n Host 127.0.0.1\n Port {port}\n Require_Ack_Response on\n"
+    );
+    let run = bench.start(&config);
+    bench.wait_for_flushes(1);
+    let ended = run.stop();
+    let law = ended.law();
+    assert_eq!((law.came_in, law.left), (1, 1), "{}", law.line);
+    assert!(
+        ended.log.contains("1 flushes are still under way: what they hold is left"),
+        "{}",
+        ended.log
+    );
+    assert!(!ended.log.contains("in plugins"), "{}", ended.log);
+    for call in ["pre_exit", "exit", "unregister"] {
+        assert_eq!(bench.calls(call).len(), 1, "{call}");
     }
 }

@@ -95,12 +95,15 @@ fn a_memlock_limit_that_is_low_for_the_shards_is_named() {
     }
     let (_open, program) = open_copy();
     let conditions = ["--memlock", "1048576", "--user", NOBODY];
-    let nobody = Dataplane::started_by(&c_program("launcher"), &conditions, &program);
-    let ended = nobody.args(DUMMY).args(["--shards", "64"]).end();
-    assert_eq!(ended.code(), 255, "{}", ended.log);
-    let line = ended.log.lines().find(|line| line.starts_with("error: ")).expect("an error");
-    for part in ["locked memory is too low for 64 shards", "ulimit -l 16384", "--shards"] {
-        assert!(line.contains(part), "{line}");
+    for background in [&[][..], &["-d"]] {
+        let nobody = Dataplane::started_by(&c_program("launcher"), &conditions, &program);
+        let ended = nobody.args(DUMMY).args(["--shards", "64"]).args(background).end();
+        assert_eq!(ended.code(), 255, "{}", ended.log);
+        let line = ended.log.lines().find(|line| line.starts_with("error: ")).expect("an error");
+        for part in ["locked memory is too low for 64 shards", "ulimit -l 16384", "--shards"] {
+            assert!(line.contains(part), "{line}");
+        }
+        assert!(!ended.log.contains("shards started"), "{}", ended.log);
     }
 }
 

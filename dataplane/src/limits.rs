@@ -45,7 +45,7 @@ pub const FOREIGN_STACK_BYTES: usize = 8 * 1024 * 1024;
 pub const MEMLOCK_BYTES_SHARD: u64 = 256 * 1024;
 /// Lane threads one shard may have for one library.
 pub const LANE_THREADS_MAX: usize = 64;
-/// Connections one instance may hold; more are accepted and closed, counted and logged.
+/// Connections one instance may hold; more are accepted, closed and told of in the log.
 pub const CONNECTIONS_MAX: usize = 65_536;
 /// Chunks formatted ahead for one sink by one shard.
 pub const SINK_JOBS_MAX: usize = 2;

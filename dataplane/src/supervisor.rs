@@ -1,17 +1,17 @@
 //! Runs a pipeline: opens listeners, initialises plugins, starts a pinned thread for each shard, and stops.
 //!
 //! The supervisor has a thread of its own, because the main thread does nothing but wait for signals.
-//! [`foreign`] holds what it does for loaded plugins.
+//! [`foreign`] holds what it does for loaded plugins, [`stop`] how a run ends.
 
 mod foreign;
+mod stop;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use config::service::{Grace, LogLevel};
+use config::service::LogLevel;
 use ffi::FlushHandle;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
@@ -22,7 +22,7 @@ use crate::lane::host::PluginHost;
 use crate::lane::sink::{self, SinkOwners, SinkPlan};
 use crate::lane::thread::{ForeignFlush, GroupPlan, ThreadGroup};
 use crate::lane::{Message, ShardSender};
-use crate::limits::{RETAGS_MAX, SINK_JOBS_MAX};
+use crate::limits::SINK_JOBS_MAX;
 use crate::log::{Level, Log};
 use crate::pipeline::keys::Workers;
 use crate::pipeline::{FilterInstance, OutputInstance, OutputKind, Pipeline};
@@ -34,9 +34,7 @@ use crate::reactor::net::Listener;
 use crate::reactor::readiness::Readiness;
 use crate::reactor::{executor, monotonic_ns, probe};
 use crate::route::mask::OutputId;
-use crate::shard::chain::FilterCounters;
 use crate::shard::drive::{self, EnginePlan, InstanceName, Lane, ShardReport};
-use crate::shard::ledger::InputLedger;
 use crate::shard::sources::{Sources, StartedInput};
 use crate::shard::{Shard, ShardPlan};
 
@@ -122,18 +120,25 @@ pub fn run(
         let (plan, report) = (Arc::clone(&plan), report.clone());
         let thread = std::thread::Builder::new().name(format!("shard-{index}"));
         let thread = thread.spawn(move || {
-            let result = run_shard(&plan, place);
-            // The supervisor may have given up on us at the deadline.
-            let _ = report.send((index, result));
+            // The supervisor may have given up on us: it wants no word then.
+            let result = run_shard(&plan, place, || drop(report.send((index, Word::Runs))));
+            let _ = report.send((index, Word::Ended(result)));
         });
         threads.push(thread.map_err(|error| format!("cannot start a shard: {error}"))?);
     }
     drop(report);
     drop(plan);
+    stop::wait_for_shards(pipeline.shard_count, &reports)?;
     log.info(format_args!("{} shards started", pipeline.shard_count));
     started();
-    let stopped = wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
+    let stopped = stop::wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
     drop(senders);
+    let others = stopped.abandoned - stopped.abandoned_calls;
+    if others > 0 {
+        log.error(format_args!(
+            "the time is over and {others} flushes are still under way: what they hold is left"
+        ));
+    }
     if stopped.abandoned == 0 {
         owners.end();
         for thread in threads.into_iter().chain(owner_threads) {
@@ -141,8 +146,16 @@ pub fn run(
             let _ = thread.join();
         }
     }
-    foreign::end(host, stopped.abandoned, last_flush_ns.load(Ordering::Relaxed), log);
-    Ok(say_the_law(&pipeline, &stopped, log))
+    foreign::end(host, stopped.abandoned_calls, last_flush_ns.load(Ordering::Relaxed), log);
+    Ok(stop::say_the_law(&pipeline, &stopped, log))
+}
+
+/// What a shard tells the supervisor.
+enum Word {
+    /// It has all it needs, and its sources and lanes are about to run.
+    Runs,
+    /// It has ended, or could not start.
+    Ended(Result<ShardReport, String>),
 }
 
 /// What is there before the first shard starts.
@@ -221,11 +234,12 @@ fn start_sinks(
 }
 
 /// The body of a shard's thread.
-fn run_shard(plan: &Plan, start: ShardStart) -> Result<ShardReport, String> {
+fn run_shard(plan: &Plan, start: ShardStart, runs: impl FnOnce()) -> Result<ShardReport, String> {
     let ShardStart { index, cpu, inbox, listeners } = start;
     let name = format!("shard-{index}");
     let future = async {
         let (engine, sources) = assemble(plan, index, inbox, listeners)?;
+        runs();
         Ok(drive::run(engine, sources).await)
     };
     executor::run(&name, cpu, future).map_err(|error| probe::explain(&error, plan.senders.len()))?
@@ -372,177 +386,4 @@ fn open_lanes(plan: &Plan, index: usize) -> (Vec<Lane>, Vec<LanePolicy>) {
         policies.push(LanePolicy { in_flight_max, retry_limit: output.retry_limit });
     }
     (lanes, policies)
-}
-
-/// What is left when all shards have ended or time is over.
-struct Stopped {
-    inputs: Vec<InputLedger>,
-    filters: Vec<FilterCounters>,
-    outputs: Vec<crate::flush::scheduler::LaneCounters>,
-    /// Flushes that were under way at the deadline.
-    abandoned: usize,
-    /// What the shell is told.
-    exit_status: i32,
-}
-
-type ShardResult = (usize, Result<ShardReport, String>);
-
-/// How long after the deadline a shard may take to write its account.
-const REPORT_WAIT: Duration = Duration::from_secs(2);
-
-fn wait_and_stop(
-    pipeline: &Pipeline,
-    senders: &[ShardSender],
-    orders: &Receiver<Order>,
-    reports: &Receiver<ShardResult>,
-    log: &Log,
-) -> Result<Stopped, String> {
-    let mut stopped = Stopped {
-        inputs: vec![InputLedger::default(); pipeline.inputs.len()],
-        filters: vec![FilterCounters::default(); pipeline.filters.len()],
-        outputs: vec![Default::default(); pipeline.outputs.len()],
-        abandoned: 0,
-        exit_status: 0,
-    };
-    stopped.exit_status = wait_for_order(reports, orders, log)?;
-    log_grace(pipeline.service.grace, log);
-    for sender in senders {
-        sender.send(Message::Stop);
-    }
-    let begin = Instant::now();
-    let deadline = match pipeline.service.grace {
-        Grace::Seconds(seconds) => Some(Duration::from_secs(seconds)),
-        Grace::Unlimited => None,
-    };
-    let mut left = senders.len();
-    let mut is_over = false;
-    while left > 0 {
-        match reports.recv_timeout(Duration::from_millis(20)) {
-            Ok((_, Ok(report))) => {
-                left -= 1;
-                stopped.add(&report);
-            }
-            Ok((index, Err(reason))) => return Err(format!("shard {index}: {reason}")),
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        while let Ok(order) = orders.try_recv() {
-            if let Order::Signal(name) = order {
-                log.error(format_args!(
-                    "caught {name} again: ending at once, what is held is lost"
-                ));
-                log.flush(Duration::from_millis(200));
-                crate::reactor::signals::exit_now(1);
-            }
-        }
-        match deadline {
-            Some(deadline) if !is_over && begin.elapsed() >= deadline => {
-                is_over = true;
-                for sender in senders {
-                    sender.send(Message::Deadline);
-                }
-            }
-            Some(deadline) if begin.elapsed() >= deadline + REPORT_WAIT => {
-                stopped.abandoned += left;
-                break;
-            }
-            _ => {}
-        }
-    }
-    Ok(stopped)
-}
-
-/// Waits for the first order to stop, and returns the status with which the process ends. A shard that ends before it could not start.
-fn wait_for_order(
-    reports: &Receiver<ShardResult>,
-    orders: &Receiver<Order>,
-    log: &Log,
-) -> Result<i32, String> {
-    loop {
-        match orders.recv_timeout(Duration::from_millis(200)) {
-            Ok(Order::Signal(name)) => {
-                log.info(format_args!("caught signal ({name})"));
-                return Ok(0);
-            }
-            Ok(Order::InputEnded) => return Ok(0),
-            Ok(Order::CheckFailed) => return Ok(255),
-            Ok(Order::Reload) => {
-                log.warn(
-                    "SIGHUP: reading the configuration again is not supported yet; restart instead",
-                );
-            }
-            Err(_) => {
-                if let Ok((index, Err(reason))) = reports.try_recv() {
-                    return Err(format!("shard {index}: {reason}"));
-                }
-            }
-        }
-    }
-}
-
-fn log_grace(grace: Grace, log: &Log) {
-    match grace {
-        Grace::Seconds(seconds) => {
-            log.warn(format_args!("service will shutdown in max {seconds} seconds"));
-        }
-        Grace::Unlimited => log.warn("service will shutdown when all remaining tasks are flushed"),
-    }
-}
-
-impl Stopped {
-    fn add(&mut self, report: &ShardReport) {
-        for (mine, theirs) in self.inputs.iter_mut().zip(&report.inputs) {
-            mine.add(theirs);
-        }
-        for (mine, theirs) in self.filters.iter_mut().zip(&report.filters) {
-            mine.add(theirs);
-        }
-        for (mine, theirs) in self.outputs.iter_mut().zip(&report.outputs) {
-            mine.delivered_records += theirs.delivered_records;
-            mine.delivered_bytes += theirs.delivered_bytes;
-            mine.retries += theirs.retries;
-            mine.retries_failed += theirs.retries_failed;
-            mine.errors += theirs.errors;
-            mine.dropped_records += theirs.dropped_records;
-        }
-        self.abandoned += report.abandoned_flushes;
-    }
-}
-
-/// One line for each instance at debug level, and one for the process.
-fn say_the_law(pipeline: &Pipeline, stopped: &Stopped, log: &Log) -> Ending {
-    let mut total = InputLedger::default();
-    for (input, ledger) in pipeline.inputs.iter().zip(&stopped.inputs) {
-        log.debug(format_args!("input {}: {ledger}", input.name));
-        total.add(ledger);
-    }
-    for (filter, counters) in pipeline.filters.iter().zip(&stopped.filters) {
-        log.debug(format_args!("filter {}: {counters}", filter.name));
-        if counters.refused_retags > 0 {
-            log.warn(format_args!(
-                "filter {}: {} records were re-tagged {RETAGS_MAX} times and went on as they were: its rules loop",
-                filter.name, counters.refused_retags
-            ));
-        }
-    }
-    for (output, counters) in pipeline.outputs.iter().zip(&stopped.outputs) {
-        log.debug(format_args!(
-            "output {}: delivered {} records, {} bytes; retries {}, retries failed {}, errors {}, dropped {} \
-             records",
-            output.name,
-            counters.delivered_records,
-            counters.delivered_bytes,
-            counters.retries,
-            counters.retries_failed,
-            counters.errors,
-            counters.dropped_records
-        ));
-    }
-    if total.holds() {
-        log.info(format_args!("records: {total}"));
-    } else {
-        log.error(format_args!("records: {total}, which does not add up: please report this"));
-    }
-    log.info("service has stopped");
-    Ending { exit_status: stopped.exit_status }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::chunk::InputId;
+use crate::chunk::{InputId, Lost};
 use crate::flush::task::{FlushStatus, FlushTask};
 use crate::flush::watermark::Change;
 use crate::lane::sink::SinkOwners;
@@ -124,6 +124,8 @@ pub struct ShardReport {
     pub outputs: Vec<crate::flush::scheduler::LaneCounters>,
     /// Flushes that were under way at the deadline.
     pub abandoned_flushes: usize,
+    /// Those of them that are calls into plugins.
+    pub abandoned_calls: usize,
 }
 
 /// Runs a shard until it is told to stop and has drained, or its deadline has come.
@@ -401,11 +403,18 @@ impl Engine {
                 wait.as_secs(),
                 output.0
             )),
-            Finished::Lost { number, cause, record_count, .. } => self.log.error(format_args!(
-                "chunk '{shard}-{number}' cannot be retried: {}, {record_count} records dropped: \
-                 task_id={number}, input={input_name} > output={name}",
-                cause.label()
-            )),
+            Finished::Lost { number, cause, record_count, attempts } => {
+                // Where one retry is allowed, two attempts fail before the chunk is given up.
+                let why = match (cause, attempts) {
+                    (Lost::RetriesExhausted, 1) => "is not retried (no retry config)",
+                    _ => "cannot be retried",
+                };
+                self.log.error(format_args!(
+                    "chunk '{shard}-{number}' {why}: task_id={number}, \
+                     input={input_name} > output={name}: {}, {record_count} records dropped",
+                    cause.label()
+                ));
+            }
         }
     }
 
@@ -416,13 +425,15 @@ impl Engine {
         let changes = self.shard.borrow_mut().take_changes();
         for change in changes {
             let input = &self.inputs[usize::from(change.input.0)].name;
+            // Fluent Bit writes these two as `[input]`, and operators grep for them.
+            let log = self.log.component("input");
             match change.change {
                 Change::Same => {}
                 Change::Paused => {
-                    self.log.warn(format_args!("{input} paused (mem buf overlimit)"));
+                    log.warn(format_args!("{input} paused (mem buf overlimit)"));
                 }
                 Change::Resumed => {
-                    self.log.info(format_args!("{input} resume (mem buf overlimit)"));
+                    log.info(format_args!("{input} resume (mem buf overlimit)"));
                     for shard in &self.shards {
                         shard.send(Message::Resume);
                     }
@@ -451,9 +462,14 @@ impl Engine {
         let mut shard = self.shard.borrow_mut();
         let outputs: Vec<_> =
             (0..self.lanes.len()).map(|index| shard.counters(OutputId(index as u16))).collect();
-        let abandoned_flushes = (0..self.lanes.len())
-            .map(|index| shard.scheduler().in_flight(OutputId(index as u16)))
-            .sum();
+        let (mut abandoned_flushes, mut abandoned_calls) = (0, 0);
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let under_way = shard.scheduler().in_flight(OutputId(index as u16));
+            abandoned_flushes += under_way;
+            if matches!(lane, Lane::Thread { .. }) {
+                abandoned_calls += under_way;
+            }
+        }
         let mut inputs = shard.close();
         for ledger in inputs.iter_mut().filter(|_| abandoned_flushes > 0) {
             // What was handed to a call that has not returned is neither delivered nor lost for sure:
@@ -468,7 +484,7 @@ impl Engine {
             self.wake_for_permit(next, OutputId(index as u16));
         }
         for group in self.groups.take() {
-            if abandoned_flushes == 0 {
+            if abandoned_calls == 0 {
                 group.join();
             }
         }
@@ -476,6 +492,6 @@ impl Engine {
             self.log.debug(format_args!("shard {} has ended", self.index));
         }
         let filters = shard.filter_counters().to_vec();
-        ShardReport { inputs, filters, outputs, abandoned_flushes }
+        ShardReport { inputs, filters, outputs, abandoned_flushes, abandoned_calls }
     }
 }

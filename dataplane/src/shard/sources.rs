@@ -272,6 +272,7 @@ async fn accept(
                     log.warn(format_args!(
                         "connection from {peer} closed: {CONNECTIONS_MAX} are open already"
                     ));
+                    yield_now().await;
                     continue;
                 }
                 let shards = loads.iter().enumerate();
@@ -279,6 +280,7 @@ async fn accept(
                 let shard = least.map_or(0, |(index, _)| index);
                 loads[shard].fetch_add(1, Ordering::Relaxed);
                 engine.shards[shard].send(Message::Connection { input: id, descriptor, peer });
+                yield_now().await;
             }
             Ok(None) => {
                 let ready = async {
@@ -348,6 +350,10 @@ impl Connection {
                 feed.reply.clear();
             }
             engine.wait_open(self.id).await;
+            // A read that is ready at once wins over the stop below: a fast sender would go on until the deadline.
+            if engine.stop.is_set() {
+                return;
+            }
             let stopped = async {
                 engine.stop.wait().await;
                 Err(io::ErrorKind::Interrupted.into())
