@@ -150,8 +150,8 @@ enum Part {
     Text(Box<[u8]>),
     Value(Accessor),
     Tag,
-    /// A part of the tag between dots.
-    TagPart(usize),
+    /// One of the parts of the tag between dots.
+    SplitTag(usize),
     Capture(usize),
 }
 
@@ -186,7 +186,7 @@ impl Template {
             match part {
                 Part::Text(text) => out.extend_from_slice(text),
                 Part::Tag => out.extend_from_slice(record.tag()),
-                Part::TagPart(index) => {
+                Part::SplitTag(index) => {
                     let part = record.tag().split(|byte| *byte == b'.').nth(*index);
                     out.extend_from_slice(part.unwrap_or_default());
                 }
@@ -218,7 +218,7 @@ fn parse_part(text: &str) -> Result<(Part, &str), String> {
         let Some(inner) = rest.strip_prefix('[') else { return Ok((Part::Tag, rest)) };
         let part = inner
             .split_once(']')
-            .and_then(|(number, rest)| Some((Part::TagPart(number.trim().parse().ok()?), rest)));
+            .and_then(|(number, rest)| Some((Part::SplitTag(number.trim().parse().ok()?), rest)));
         return part.ok_or_else(|| format!("`$TAG{rest}`: write `$TAG[0]` for a part of the tag"));
     }
     let (path, rest) = path_end(text);
@@ -243,4 +243,79 @@ fn put_plain(value: &[u8], out: &mut Vec<u8>) {
             return;
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::json::encode_value;
+    use crate::event::encoder::event_header;
+    use crate::event::reader::Events;
+    use crate::event::record::Workspace;
+    use crate::event::time::EventTime;
+
+    const RECORD: &str = r#"{"a":{"b":["x",{"c d":5}],"it's":1},"k.v":2,"d":3,"d":4,"n":null}"#;
+
+    fn with_record<T>(look: impl FnOnce(&Record<'_>) -> T) -> T {
+        let mut bytes = Vec::new();
+        event_header(&mut bytes, EventTime::default());
+        encode_value(RECORD.as_bytes(), &mut bytes).unwrap();
+        let event = Events::new(&bytes).next().unwrap().unwrap();
+        let mut work = Workspace::default();
+        look(&Record::new(b"app.web.one", event, &mut work).unwrap())
+    }
+
+    #[test]
+    fn paths_lead_to_values() {
+        let table: [(&str, Option<&[u8]>); 12] = [
+            ("$a['b'][0]", Some(&[0xa1, b'x'])),
+            ("$a['b'][1]['c d']", Some(&[5])),
+            ("$a[ 'it''s' ]", Some(&[1])),
+            ("$a['b'][2]", None),
+            ("$a['x']", None),
+            ("$d['x']", None),
+            ("$a['b']['x']", None),
+            ("$k.v", Some(&[2])),
+            ("k.v", Some(&[2])),
+            // Of repeated keys the last counts.
+            ("d", Some(&[4])),
+            ("$n", Some(&[0xc0])),
+            ("a['b']", None),
+        ];
+        for (text, expected) in table {
+            let accessor = Accessor::parse(text).unwrap();
+            with_record(|record| assert_eq!(accessor.get(record), expected, "{text}"));
+        }
+        assert_eq!(Accessor::parse_bare("a['b'][0]"), Accessor::parse("$a['b'][0]"));
+        for wrong in ["$", "$1", "$a[", "$a[x]", "$a['b'", "$a['b]", "$a b", "$a['b']c", "$a[-1]"] {
+            assert!(Accessor::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn templates_are_filled() {
+        let table = [
+            ("plain", "plain", true),
+            ("$TAG", "app.web.one", true),
+            ("$TAG[0]-$TAG[2].$TAG[7]", "app-one.", true),
+            ("$TAGS $1$0", "app.web.oneS groupwhole", true),
+            ("x.$d.$a['b'][0] $n", "x.4.x null", true),
+            ("$a['b'][1]", "", true),
+            ("$nope,$d", ",4", false),
+        ];
+        for (text, expected, is_whole) in table {
+            let template = Template::parse(text).unwrap();
+            let capture = |group: usize| [b"whole" as &[u8], b"group"].get(group).copied();
+            let mut out = Vec::new();
+            let found = with_record(|record| template.put(record, capture, &mut out));
+            let expected = match text {
+                "$a['b'][1]" => r#"{"c d":5}"#,
+                _ => expected,
+            };
+            assert_eq!((String::from_utf8(out).unwrap().as_str(), found), (expected, is_whole));
+        }
+        for wrong in ["$", "a$", "$TAG[x]", "$TAG[1", "$a['b']c"] {
+            assert!(Template::parse(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -54,11 +54,11 @@ config::config_map! {
 
 #[derive(Clone, Debug)]
 enum Check {
-    KeyExists,
-    KeyNotExists,
-    KeyValIsNull,
-    KeyValIsNotNull,
-    KeyValEq(Vec<u8>),
+    Exists,
+    NotExists,
+    IsNull,
+    IsNotNull,
+    Equals(Vec<u8>),
 }
 
 #[derive(Clone, Debug)]
@@ -106,12 +106,12 @@ fn rule(property: &Property) -> Option<Result<Rule, String>> {
     let name = property.key.to_ascii_lowercase();
     let value = property.value.trim();
     let (check, key_text) = match name.as_str() {
-        "key_exists" => (Check::KeyExists, value),
-        "key_not_exists" => (Check::KeyNotExists, value),
-        "key_val_is_null" => (Check::KeyValIsNull, value),
-        "key_val_is_not_null" => (Check::KeyValIsNotNull, value),
+        "key_exists" => (Check::Exists, value),
+        "key_not_exists" => (Check::NotExists, value),
+        "key_val_is_null" => (Check::IsNull, value),
+        "key_val_is_not_null" => (Check::IsNotNull, value),
         "key_val_eq" => match value.split_once(' ') {
-            Some((key, value)) => (Check::KeyValEq(value.trim_start().as_bytes().to_vec()), key),
+            Some((key, value)) => (Check::Equals(value.trim_start().as_bytes().to_vec()), key),
             None => return Some(Err(format!("`{value}`: write a key and a value"))),
         },
         _ => return None,
@@ -136,15 +136,15 @@ impl ExpectFilter {
     fn broken(&self, record: &Record<'_>) -> Option<(usize, &Rule, &'static str)> {
         self.plan.rules.iter().enumerate().find_map(|(number, rule)| {
             let reason = match (&rule.check, rule.key.get(record)) {
-                (Check::KeyNotExists, None) => return None,
-                (Check::KeyNotExists, Some(_)) => "exists",
+                (Check::NotExists, None) => return None,
+                (Check::NotExists, Some(_)) => "exists",
                 (_, None) => "not found",
-                (Check::KeyExists, Some(_)) => return None,
-                (Check::KeyValIsNull, Some([0xc0])) => return None,
-                (Check::KeyValIsNull, Some(_)) => "is not null",
-                (Check::KeyValIsNotNull, Some([0xc0])) => "is null",
-                (Check::KeyValIsNotNull, Some(_)) => return None,
-                (Check::KeyValEq(text), Some(value)) => match str_of(value) {
+                (Check::Exists, Some(_)) => return None,
+                (Check::IsNull, Some([0xc0])) => return None,
+                (Check::IsNull, Some(_)) => "is not null",
+                (Check::IsNotNull, Some([0xc0])) => "is null",
+                (Check::IsNotNull, Some(_)) => return None,
+                (Check::Equals(text), Some(value)) => match str_of(value) {
                     Some(found) if found != text.as_slice() => "is different",
                     _ => return None,
                 },

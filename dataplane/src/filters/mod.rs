@@ -11,7 +11,7 @@ mod record_modifier;
 mod rewrite_tag;
 mod stdout;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod throttle;
 mod type_converter;
 mod words;

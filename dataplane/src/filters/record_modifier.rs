@@ -162,10 +162,12 @@ mod tests {
     use super::*;
     use crate::filters::testing::{errors, run};
 
+    type Keys = &'static [(&'static str, &'static str)];
+
     #[test]
     fn keys_go_and_fields_come() {
         let record = r#"{"A":1,"ab":2,"b":3,"c":4}"#;
-        let table: [(&[(&str, &str)], Option<&str>); 6] = [
+        let table: [(Keys, Option<&str>); 6] = [
             (&[("remove_key", "a")], Some(r#"{"ab":2,"b":3,"c":4}"#)),
             (&[("remove_key", "a*"), ("remove_key", "x")], Some(r#"{"b":3,"c":4}"#)),
             (&[("allowlist_key", "AB"), ("whitelist_key", "C")], Some(r#"{"ab":2,"c":4}"#)),

@@ -15,7 +15,7 @@ use crate::plugin::descriptor::{BuildContext, FilterPlugin};
 use crate::plugin::filter::{Filter, FilterDefinition, FilterPlace, Verdict};
 
 /// The tag of the records.
-pub(super) const TAG: &[u8] = b"app.web.one";
+pub(crate) const TAG: &[u8] = b"app.web.one";
 
 fn build(
     plugin: &FilterPlugin,
@@ -51,7 +51,7 @@ const NAME: &[config::KeySpec] = &[config::KeySpec {
 }];
 
 /// Builds a filter that must be right.
-pub(super) fn open(plugin: &FilterPlugin, keys: &[(&str, &str)]) -> Box<dyn Filter> {
+pub(crate) fn open(plugin: &FilterPlugin, keys: &[(&str, &str)]) -> Box<dyn Filter> {
     let (definition, errors) = build(plugin, keys);
     let definition = definition.unwrap_or_else(|| panic!("{keys:?}: {errors:?}"));
     definition.open(&FilterPlace {
@@ -63,20 +63,20 @@ pub(super) fn open(plugin: &FilterPlugin, keys: &[(&str, &str)]) -> Box<dyn Filt
 }
 
 /// What is wrong with settings.
-pub(super) fn errors(plugin: &FilterPlugin, keys: &[(&str, &str)]) -> Vec<String> {
+pub(crate) fn errors(plugin: &FilterPlugin, keys: &[(&str, &str)]) -> Vec<String> {
     let (definition, errors) = build(plugin, keys);
     assert!(definition.is_none(), "{keys:?} was taken");
     errors
 }
 
 /// What a filter makes of one record; `None` when it drops it.
-pub(super) fn run(plugin: &FilterPlugin, keys: &[(&str, &str)], record: &str) -> Option<String> {
+pub(crate) fn run(plugin: &FilterPlugin, keys: &[(&str, &str)], record: &str) -> Option<String> {
     let (verdict, text) = apply(&mut *open(plugin, keys), record);
     (verdict == Verdict::Keep).then_some(text)
 }
 
 /// What a filter says of one record, and what it is then.
-pub(super) fn apply(filter: &mut dyn Filter, record: &str) -> (Verdict, String) {
+pub(crate) fn apply(filter: &mut dyn Filter, record: &str) -> (Verdict, String) {
     let mut bytes = Vec::new();
     event_header(&mut bytes, EventTime { secs: 1, nanos: 2 });
     encode_value(record.as_bytes(), &mut bytes).expect("a record of the test is JSON");
