@@ -43,8 +43,8 @@ pub const FOREIGN_STACK_BYTES: usize = 8 * 1024 * 1024;
 /// Locked memory a shard takes where the process lacks CAP_IPC_LOCK: three rings and registered buffers, measured
 /// as 200 KiB.
 pub const MEMLOCK_BYTES_SHARD: u64 = 256 * 1024;
-/// Lane threads one shard may have for one library.
-pub const LANE_THREADS_MAX: usize = 64;
+/// Lane threads one shard may have for one library or instance: as many as `workers` may say.
+pub const LANE_THREADS_MAX: usize = 1024;
 /// Connections one instance may hold; more are accepted, closed and told of in the log.
 pub const CONNECTIONS_MAX: usize = 65_536;
 /// Chunks formatted ahead for one sink by one shard.

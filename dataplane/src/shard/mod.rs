@@ -186,11 +186,6 @@ impl Shard {
         &self.ledgers[usize::from(input.0)]
     }
 
-    /// Counts a chunk that is under way at the deadline and will not come back.
-    pub fn write_off(&mut self, input: InputId, record_count: u32) {
-        self.ledgers[usize::from(input.0)].left_records += u64::from(record_count);
-    }
-
     fn lose(&mut self, task: FlushTask, cause: Lost) -> Finished {
         let attempts = task.attempts;
         let number = task.number;
