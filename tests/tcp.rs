@@ -133,3 +133,26 @@ fn addresses_that_cannot_be_listened_on_end_the_start() {
         assert!(ended.log.contains(said), "{listen}: {}", ended.log);
     }
 }
+
+/// The number of a chunk begins with the shard it was made on, and a chunk that is lost is named in the log.
+#[test]
+fn connections_that_are_open_together_are_spread_over_the_shards() {
+    let run = Dataplane::with_config(
+        "[SERVICE]\n    flush 0.1\n    shards 4\n[INPUT]\n    name tcp\n    listen 127.0.0.1\n    port 0\n\
+         [OUTPUT]\n    name file\n    match *\n    path /dev/null/none\n    retry_limit no_retries\n",
+    )
+    .started();
+    let clients: Vec<Client> = (0..4)
+        .map(|number| {
+            let mut client = Client::connect(run.address("tcp.0"));
+            client.send(format!("{{\"number\":{number}}}\n").as_bytes());
+            client
+        })
+        .collect();
+    for shard in 0..4 {
+        run.wait_for_log(&format!("chunk '{shard}-0' is not retried (no retry config): "));
+    }
+    let law = run.stop().law();
+    drop(clients);
+    assert_eq!((law.came_in, law.dropped), (4, 4), "{}", law.line);
+}
