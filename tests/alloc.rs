@@ -121,6 +121,32 @@ fn tail_to_null_allocates_nothing_per_line() {
 }
 
 #[test]
+fn filters_allocate_nothing_per_record() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = support::folder();
+    let path = folder.path().join("lines.log");
+    let measure = |count| {
+        write_lines(&path, count);
+        let config = format!(
+            "[INPUT]\n    name tail\n    tag a\n    path {}\n    read_from_head on\n    exit_on_eof on\n\
+             [FILTER]\n    name modify\n    match *\n    condition key_exists log\n    set a b\n    rename a c\n    \
+             copy c d\n    move_to_start d\n\
+             [FILTER]\n    name record_modifier\n    match *\n    record host x\n    remove_key c\n    uuid_key id\n\
+             [FILTER]\n    name nest\n    match *\n    operation nest\n    wildcard h*\n    nest_under in\n    \
+             add_prefix p_\n\
+             [FILTER]\n    name nest\n    match *\n    operation lift\n    nested_under in\n\
+             [FILTER]\n    name throttle\n    match *\n    rate 1000000\n\
+             [OUTPUT]\n    name null\n    match *\n",
+            path.display()
+        );
+        run(&config, || {})
+    };
+    measure(1_000);
+    let (few, many) = (measure(20_000), measure(120_000));
+    assert_flat(few, many, 100_000, 200);
+}
+
+#[test]
 fn forward_to_null_allocates_nothing_per_event() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let events: Vec<u8> = (0..1000)

@@ -30,6 +30,9 @@ pub const REGEX_RETRIES_MIN: usize = 100_000;
 pub const REGEX_STACK_MAX: u32 = 1_000_000;
 /// How long an ack is awaited where `net.io_timeout` does not say: as long as a kernel tries to reach a peer.
 pub const ACK_WAIT: Duration = Duration::from_secs(190);
+/// Bytes of re-tagged records that may wait to enter again; more go on as they are. Where several filters re-tag and
+/// keep, each round would multiply the batch. A batch is hardly ever longer than a read, so this is a fan-out of 64.
+pub const RETAGGED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Lines the log holds while its reader is slow; the rest is counted and dropped.
 pub const LOG_LINES_MAX: usize = 8192;
 /// Time between a plugin's last flush and its exit call: some say OK before they have sent.

@@ -216,9 +216,11 @@ fn convert_float(number: f64, wanted: Type, out: &mut Vec<u8>) -> Option<()> {
     match wanted {
         Type::Str if number == number as i64 as f64 => put_text(format_args!("{number:.1}"), out),
         Type::Str => {
-            let mut text = Vec::with_capacity(24);
-            put_general(number, 16, &mut text);
-            put_str(out, &text);
+            // At most 24 characters, so the length fits the head.
+            let head = out.len();
+            out.push(0xa0);
+            put_general(number, 16, out);
+            out[head] |= (out.len() - head - 1) as u8;
         }
         Type::Int => put_int(out, number as i64),
         _ => put_uint(out, number as u64),

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use crate::chunk::InputId;
 use crate::event::reader::{Event, EventKind, Events};
 use crate::event::record::{Record, Workspace};
-use crate::limits::RETAGS_MAX;
+use crate::limits::{RETAGGED_BYTES_MAX, RETAGS_MAX};
 use crate::plugin::filter::{Filter, Original, Verdict};
 use crate::route::table::FilterId;
 use crate::shard::Shard;
@@ -27,7 +27,7 @@ pub struct FilterCounters {
     pub retagged_records: u64,
     /// Copies it added: re-tagged records whose original was kept.
     pub added_records: u64,
-    /// Records it would have re-tagged once too often; they went on as they were.
+    /// Records it would have re-tagged once too often, or when too many waited; they went on as they were.
     pub refused_retags: u64,
 }
 
@@ -90,6 +90,9 @@ struct RetaggedBatch {
     bytes: Range<usize>,
 }
 
+/// What the buffer keeps between batches: one flood must not hold its memory for ever.
+const RETAGGED_BYTES_KEPT: usize = 1 << 20;
+
 impl Retagged {
     fn push(&mut self, record: &mut Record<'_>) {
         let start = self.bytes.len();
@@ -110,6 +113,7 @@ impl Retagged {
     fn clear(&mut self) {
         self.tags.clear();
         self.bytes.clear();
+        self.bytes.shrink_to(RETAGGED_BYTES_KEPT);
         self.batches.clear();
     }
 }
@@ -217,7 +221,12 @@ impl Chain {
                     target.ledger().filtered_records += 1;
                     return Fate::Gone;
                 }
-                Verdict::Retag(_) if retags == Retags::Refused => counters.refused_retags += 1,
+                Verdict::Retag(_)
+                    if retags == Retags::Refused
+                        || self.waiting.bytes.len() >= RETAGGED_BYTES_MAX =>
+                {
+                    counters.refused_retags += 1;
+                }
                 Verdict::Retag(original) => {
                     counters.retagged_records += 1;
                     self.waiting.push(&mut record);
@@ -317,7 +326,8 @@ mod tests {
     use crate::flush::retry::{Backoff, RetryLimit};
     use crate::flush::scheduler::LanePolicy;
     use crate::flush::watermark::Meter;
-    use crate::plugin::filter::{Filter, Verdict};
+    use crate::limits::{RETAGGED_BYTES_MAX, RETAGS_MAX};
+    use crate::plugin::filter::{Filter, Original, Verdict};
     use crate::plugin::input::EventSink;
     use crate::route::mask::OutputId;
     use crate::route::pattern::TagPattern;
@@ -375,17 +385,21 @@ mod tests {
         batch
     }
 
-    fn fused(batch: &[u8], count: u32, filters: Vec<Box<dyn Filter>>) -> Vec<u8> {
+    fn shard(filters: Vec<Box<dyn Filter>>) -> Shard {
         let patterns = filters.iter().map(|_| TagPattern::Any).collect();
         let policy = LanePolicy { in_flight_max: 9, retry_limit: RetryLimit::None };
-        let mut shard = Shard::new(ShardPlan {
+        Shard::new(ShardPlan {
             routes: Arc::new(RouteTable::new(patterns, vec![TagPattern::Any])),
             meters: vec![Arc::new(Meter::new(1 << 30))],
             policies: vec![policy],
             filters,
             backoff: Backoff { base_s: 5, cap_s: 60 },
             seed: 1,
-        });
+        })
+    }
+
+    fn fused(batch: &[u8], count: u32, filters: Vec<Box<dyn Filter>>) -> Vec<u8> {
+        let mut shard = shard(filters);
         let mut sink = shard.sink(InputId(0));
         sink.open(b"t", batch.len()).bytes.extend_from_slice(batch);
         sink.commit(count);
@@ -401,6 +415,35 @@ mod tests {
             (count.into(), u64::from(count) - left)
         );
         out
+    }
+
+    /// Re-tags everything and keeps it too.
+    struct Doubler;
+
+    impl Filter for Doubler {
+        fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+            record.new_tag().extend_from_slice(b"t");
+            Verdict::Retag(Original::Kept)
+        }
+    }
+
+    #[test]
+    fn filters_that_multiply_records_are_bounded() {
+        let records: Vec<String> =
+            (0..64).map(|_| format!("{{\"a\":\"{}\"}}", "x".repeat(4096))).collect();
+        let batch = events(&records);
+        let filters: Vec<Box<dyn Filter>> =
+            (0..4).map(|_| Box::new(Doubler) as Box<dyn Filter>).collect();
+        let mut shard = shard(filters);
+        let mut sink = shard.sink(InputId(0));
+        sink.open(b"t", batch.len()).bytes.extend_from_slice(&batch);
+        sink.commit(64);
+        let added = shard.ledger(InputId(0)).added_records as usize;
+        let bound = RETAGS_MAX as usize * (RETAGGED_BYTES_MAX / 4096 + 1);
+        assert!(added > 64 * 4 && added <= bound, "{added} of {bound}");
+        let refused: u64 = shard.filter_counters().iter().map(|done| done.refused_retags).sum();
+        assert!(refused > 0);
+        assert!(shard.close()[0].holds());
     }
 
     proptest! {

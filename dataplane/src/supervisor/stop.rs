@@ -182,7 +182,8 @@ pub(super) fn say_the_law(pipeline: &Pipeline, stopped: &Stopped, log: &Log) -> 
         log.debug(format_args!("filter {}: {counters}", filter.name));
         if counters.refused_retags > 0 {
             log.warn(format_args!(
-                "filter {}: {} records were re-tagged {RETAGS_MAX} times and went on as they were: its rules loop",
+                "filter {}: {} records would have been re-tagged more than {RETAGS_MAX} times, or were too many at once, \
+                 and went on as they were: its rules loop",
                 filter.name, counters.refused_retags
             ));
         }
