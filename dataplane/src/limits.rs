@@ -23,6 +23,11 @@ pub const TAGS_MAX: usize = 65_536;
 pub const TAG_BYTES_MAX: usize = 4096;
 /// How often one record may be re-tagged before it is delivered as it is.
 pub const RETAGS_MAX: u32 = 8;
+/// Steps back that one attempt of a regular expression may take beside those that the length of the text grants:
+/// a runaway costs about a millisecond.
+pub const REGEX_RETRIES_MIN: usize = 100_000;
+/// States that a regular expression may keep to come back to: some 40 MB.
+pub const REGEX_STACK_MAX: u32 = 1_000_000;
 /// How long an ack is awaited where `net.io_timeout` does not say: as long as a kernel tries to reach a peer.
 pub const ACK_WAIT: Duration = Duration::from_secs(190);
 /// Lines the log holds while its reader is slow; the rest is counted and dropped.

@@ -1,10 +1,11 @@
 //! Text to events and events to text.
 //!
 //! [`json`] (JSON to msgpack), [`json_text`] (msgpack to JSON), [`json_date`] (times in JSON),
-//! [`records`] (whole chunks as JSON), [`msgpack_text`] (Fluent Bit's own notation).
+//! [`records`] (whole chunks as JSON), [`msgpack_text`] (Fluent Bit's own notation), [`regex`] (Ruby's expressions).
 
 pub mod json;
 pub mod json_date;
 pub mod json_text;
 pub mod msgpack_text;
 pub mod records;
+pub mod regex;
