@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{CommaList, Problem, Problems, Seconds, Section, Settings, Size};
-use regex::bytes::Regex;
 
+use crate::codec::regex::Regex;
 use crate::inputs::tail::file::{CacheAdvice, LineRules, LongLines};
 use crate::inputs::tail::pattern::{Exclusions, PathPattern};
 use crate::inputs::tail::spread::{FileSpread, FromEnd};
@@ -214,7 +214,7 @@ fn plan(
     }
     let tag_regex = settings.tag_regex.as_deref().map(Regex::new).transpose();
     if let Err(error) = &tag_regex {
-        refuse("tag_regex", format!("`tag_regex` cannot be used: {error}"));
+        refuse("tag_regex", format!("`tag_regex` is no regular expression: {error}"));
     }
     for (key, interval) in [
         ("refresh_interval", settings.refresh_interval),

@@ -516,7 +516,7 @@ fn settings_that_cannot_work_are_refused_with_their_reason() {
             "`buffer_chunk_size` (64000) is larger than `buffer_max_size` (32768): raise the latter",
         ),
         (&[("path", "/x"), ("parser_1", "a")], "`parser_1` is not supported yet: remove it"),
-        (&[("path", "/x"), ("tag_regex", "(")], "`tag_regex` cannot be used"),
+        (&[("path", "/x"), ("tag_regex", "(")], "`tag_regex` is no regular expression"),
     ];
     for (keys, expected) in table {
         let messages = problems_of(&PLUGIN, keys);
