@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 6] = [
     &["limits", "log", "tag", "kernel", "event", "codec"],
     &["route", "chunk", "flush"],
     &["plugin", "reactor", "wire"],
-    &["inputs", "outputs"],
+    &["inputs", "outputs", "parsers"],
     &["lane", "shard"],
     &["pipeline", "supervisor", "cli", "lib", "main"],
 ];

@@ -70,6 +70,8 @@ mod tests {
 
     use super::*;
 
+    type Found = &'static [(&'static str, &'static str)];
+
     fn fields(text: &str) -> (Vec<(String, String)>, usize) {
         let mut fields = Fields::new(text.as_bytes());
         let own = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -79,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_line_ends_where_fluent_bit_ends_it() {
-        let table: [(&str, &[(&str, &str)], usize); 9] = [
+        let table: [(&str, Found, usize); 9] = [
             ("a:1\tb.c-d:x y:z", &[("a", "1"), ("b.c-d", "x y:z")], 15),
             ("a:\tb:2", &[("a", ""), ("b", "2")], 6),
             ("a:1\r\nb:2", &[("a", "1")], 5),

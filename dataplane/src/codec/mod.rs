@@ -2,8 +2,9 @@
 //!
 //! [`json`] (JSON to msgpack), [`json_text`] (msgpack to JSON), [`json_date`] (times in JSON),
 //! [`records`] (whole chunks as JSON), [`msgpack_text`] (Fluent Bit's own notation), [`regex`] (Ruby's expressions),
-//! [`strptime`] with [`zone_names`] (times in text), [`ltsv`], [`logfmt`], [`unescape`].
+//! [`strptime`] with [`zone_names`] and [`calendar`] (times in text), [`ltsv`], [`logfmt`], [`unescape`].
 
+pub mod calendar;
 pub mod json;
 pub mod json_date;
 pub mod json_text;

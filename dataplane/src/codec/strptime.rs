@@ -4,6 +4,7 @@
 //! fraction, white space in a format takes any run of it, what follows the end of the format is not looked at, and
 //! the text ends at a zero byte. A format without a year takes that of a given day.
 
+use crate::codec::calendar::{DAYS, MONTHS, civil_from_days, days_from_civil};
 use crate::codec::zone_names;
 
 /// A compiled format.
@@ -111,23 +112,6 @@ struct Fields {
     day: bool,
     day_of_year: bool,
 }
-
-const DAYS: [&str; 7] =
-    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
 
 impl TimeFormat {
     /// Compiles a format. The second value is the first conversion that does not exist, which never matches.
@@ -482,30 +466,6 @@ impl Reader<'_> {
     }
 }
 
-/// Days since 1970 of a date of the Gregorian calendar; month from 0, any day.
-pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March, so that the leap day is their last (Hinnant, chrono-compatible date algorithms).
-    let year = if month < 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 10) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
-/// Year, month from 0, and day.
-pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = (from_march + 2) % 12;
-    (era * 400 + year_of_era + i64::from(month < 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -619,12 +579,6 @@ mod tests {
                 prop_assert_eq!(time.as_utc_secs() - time.offset_secs, secs, "{}", text);
                 prop_assert!(((time.fraction * 1e9) as u32).abs_diff(nanos) <= 1);
             }
-        }
-
-        #[test]
-        fn days_count_both_ways(days in -1_000_000i64..4_000_000) {
-            let (year, month, day) = civil_from_days(days);
-            prop_assert_eq!(days_from_civil(year, month, day), days);
         }
 
         #[test]
