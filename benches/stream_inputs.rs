@@ -64,6 +64,7 @@ fn measure(question: &str, plugin: &str, properties: &[(&str, &str)], unit: &[u8
         shard_count: 1,
         flush_interval: std::time::Duration::from_secs(1),
         json: Default::default(),
+        parsers: &dataplane::plugin::parser::Parsers::new(),
     };
     let plugin = INPUTS.iter().find(|input| input.name == plugin).unwrap();
     let definition = (plugin.build)(&section, &context, &mut Problems::default()).unwrap();

@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 6] = [
     &["limits", "log", "tag", "kernel", "event", "codec"],
     &["route", "chunk", "flush"],
     &["plugin", "reactor", "wire"],
-    &["inputs", "filters", "outputs"],
+    &["inputs", "filters", "outputs", "parsers"],
     &["lane", "shard"],
     &["pipeline", "supervisor", "cli", "lib", "main"],
 ];

@@ -3,7 +3,7 @@
 //! Layers, each importing only those above it in this list:
 //! data ([`limits`], [`log`], [`tag`], [`kernel`], [`event`], [`codec`]), pure state ([`route`],
 //! [`chunk`], [`flush`]), seams ([`plugin`], [`reactor`], [`wire`]), plugins ([`inputs`],
-//! [`outputs`]), one core ([`lane`], [`shard`]), the process ([`pipeline`], [`supervisor`], [`cli`]).
+//! [`outputs`], [`parsers`]), one core ([`lane`], [`shard`]), the process ([`pipeline`], [`supervisor`], [`cli`]).
 
 pub mod codec;
 pub mod event;
@@ -23,6 +23,7 @@ pub mod wire;
 pub mod filters;
 pub mod inputs;
 pub mod outputs;
+pub mod parsers;
 
 pub mod lane;
 pub mod shard;

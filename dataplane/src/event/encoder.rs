@@ -88,6 +88,22 @@ pub fn put_map_len(out: &mut Vec<u8>, count: usize) {
     }
 }
 
+/// Writes the true head of the map whose one reserved byte stands at `at`, or which has one of another count there.
+pub fn close_map(out: &mut Vec<u8>, at: usize, count: usize) {
+    let width = match out[at] {
+        0xde => 3,
+        0xdf => 5,
+        _ => 1,
+    };
+    if count <= 15 && width == 1 {
+        out[at] = 0x80 | count as u8;
+        return;
+    }
+    let mut head = Vec::with_capacity(5);
+    put_map_len(&mut head, count);
+    out.splice(at..at + width, head);
+}
+
 /// Begins an array; so many values must follow.
 pub fn put_array_len(out: &mut Vec<u8>, count: usize) {
     match count {

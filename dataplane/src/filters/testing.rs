@@ -35,6 +35,7 @@ fn build(
         shard_count: 1,
         flush_interval: std::time::Duration::from_secs(1),
         json: JsonOptions::default(),
+        parsers: &crate::plugin::parser::Parsers::new(),
     };
     let definition = (plugin.build)(&section, &context, &mut problems);
     (definition, problems.iter().map(|problem| problem.message.clone()).collect())

@@ -21,6 +21,8 @@ pub struct LineTemplate {
     /// The key of the offset, encoded, when there is one; then `head` ends before it.
     offset_key: Option<Vec<u8>>,
     line_key: Vec<u8>,
+    /// The leading keys and values, encoded, and how many they are.
+    leading: (Vec<u8>, usize),
 }
 
 impl LineTemplate {
@@ -36,10 +38,12 @@ impl LineTemplate {
         head.push(0x80);
         let entry_count = leading.len() + 1 + usize::from(offset_key.is_some());
         crate::event::encoder::put_map_len(&mut head, entry_count);
+        let mut encoded_leading = Vec::new();
         for (key, value) in leading {
-            put_str(&mut head, key);
-            put_str(&mut head, value);
+            put_str(&mut encoded_leading, key);
+            put_str(&mut encoded_leading, value);
         }
+        head.extend_from_slice(&encoded_leading);
         let encoded = |key: &[u8]| {
             let mut out = Vec::new();
             put_str(&mut out, key);
@@ -51,13 +55,24 @@ impl LineTemplate {
         }
         let head_bytes = head.len();
         head.resize(head_bytes.next_multiple_of(OVERCOPY), 0);
-        LineTemplate { head, head_bytes, offset_key, line_key }
+        let leading = (encoded_leading, leading.len());
+        LineTemplate { head, head_bytes, offset_key, line_key, leading }
     }
 
     /// Room that the event of a line of this length may need.
     pub fn event_bytes_max(&self, line_bytes: usize) -> usize {
         let offset = self.offset_key.as_ref().map_or(0, |key| key.len() + 9);
         self.head.len() + offset + self.line_key.len() + STR_HEADER_MAX + line_bytes + 2 * OVERCOPY
+    }
+
+    /// Appends what an event bears besides the line, leading keys and offset, and returns how many keys that is.
+    pub fn append_others(&self, offset: u64, out: &mut Vec<u8>) -> usize {
+        let (leading, count) = &self.leading;
+        out.extend_from_slice(leading);
+        let Some(key) = &self.offset_key else { return *count };
+        out.extend_from_slice(key);
+        put_uint(out, offset);
+        count + 1
     }
 
     /// Appends the event of one line, whatever its length.

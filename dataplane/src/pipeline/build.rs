@@ -13,6 +13,7 @@ use crate::flush::watermark::Meter;
 use crate::inputs::INPUTS;
 use crate::lane::host::Loaded;
 use crate::outputs::OUTPUTS;
+use crate::parsers;
 use crate::pipeline::keys::{FilterKeys, ForeignKeys, FormatChoice, InputKeys, OutputKeys};
 use crate::pipeline::{
     FilterInstance, ForeignOutput, InputInstance, OutputInstance, OutputKind, Pipeline,
@@ -20,6 +21,7 @@ use crate::pipeline::{
 use crate::pipeline::{later_plugins, shared_keys};
 use crate::plugin::descriptor::BuildContext;
 use crate::plugin::input::InputTag;
+use crate::plugin::parser::Parsers;
 use crate::route::pattern::TagPattern;
 use crate::route::table::RouteTable;
 
@@ -48,7 +50,10 @@ pub fn build(
         unicode: if service.json_escape_unicode { Unicode::Escaped } else { Unicode::Raw },
         nan: if service.json_convert_nan_to_null { Nan::Null } else { Nan::Word },
     };
-    let mut builder = Builder { surroundings, flush_interval: service.flush.0, json, problems };
+    let parsers = parsers::compile(document, problems);
+    let flush_interval = service.flush.0;
+    let mut builder =
+        Builder { surroundings, flush_interval, json, parsers: &parsers, problems: &mut *problems };
     builder.refuse_what_comes_later(document);
     let shared = Arc::new(Meter::new(surroundings.mem_limit_bytes));
     let inputs: Vec<_> = document
@@ -84,10 +89,11 @@ struct Builder<'a> {
     surroundings: &'a Surroundings<'a>,
     flush_interval: std::time::Duration,
     json: JsonOptions,
+    parsers: &'a Parsers,
     problems: &'a mut Problems,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
     /// Features that the Document can say and the engine cannot do yet.
     fn refuse_what_comes_later(&mut self, document: &Document) {
         for section in &document.customs {
@@ -108,13 +114,17 @@ impl Builder<'_> {
         }
     }
 
-    fn context<'c>(&self, instance: &'c str, engine_keys: &'c [&'c [KeySpec]]) -> BuildContext<'c> {
+    fn context<'c>(&self, instance: &'c str, engine_keys: &'c [&'c [KeySpec]]) -> BuildContext<'c>
+    where
+        'a: 'c,
+    {
         BuildContext {
             instance,
             engine_keys,
             shard_count: self.surroundings.shard_count,
             flush_interval: self.flush_interval,
             json: self.json,
+            parsers: self.parsers,
         }
     }
 

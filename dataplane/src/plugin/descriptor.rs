@@ -7,6 +7,7 @@ use config::{KeySpec, Problems, Section};
 use crate::plugin::filter::FilterDefinition;
 use crate::plugin::input::InputDefinition;
 use crate::plugin::output::OutputDefinition;
+use crate::plugin::parser::Parsers;
 
 /// Where the instances of a plugin live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,4 +74,6 @@ pub struct BuildContext<'a> {
     pub flush_interval: std::time::Duration,
     /// How text writers treat NaN and non-ASCII text (service keys `json.*`).
     pub json: crate::codec::json_text::JsonOptions,
+    /// The parsers of the configuration.
+    pub parsers: &'a Parsers,
 }

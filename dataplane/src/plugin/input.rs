@@ -211,6 +211,9 @@ pub trait EventSink {
     /// Counts what an input had to give up.
     fn drop_records(&mut self, cause: DropCause, record_count: u64);
 
+    /// Counts records that passed as they were because the parser of the input could not take them.
+    fn count_unparsed(&mut self, _why: Unparsed, _record_count: u64) {}
+
     /// Whether this input may go on reading.
     fn flow(&self) -> Flow;
 }
@@ -243,6 +246,20 @@ pub enum DropCause {
     Vanished,
     /// Well-formed, of a kind that is not taken (metrics and traces).
     Unsupported,
+}
+
+/// Why a record passed unparsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unparsed {
+    /// It is not of the parser's form.
+    OtherForm,
+    /// The search for its form was ended by the bound on runaways.
+    CutOff,
+}
+
+impl Unparsed {
+    /// Every reason, in the order of its index.
+    pub const ALL: [Unparsed; 2] = [Unparsed::OtherForm, Unparsed::CutOff];
 }
 
 impl DropCause {

@@ -12,8 +12,9 @@ use crate::log::Log;
 use crate::plugin::descriptor::{BuildContext, InputPlugin};
 use crate::plugin::input::{
     DropCause, EventSink, Flow, Framer, InputPlace, InputTag, Next, OpenBatch, Peer, Source,
-    StreamInput,
+    StreamInput, Unparsed,
 };
+use crate::plugin::parser::Parsers;
 
 config::config_map! {
     /// What the engine reads in every section.
@@ -34,6 +35,8 @@ pub struct TestSink {
     pub batches: Vec<(Vec<u8>, Vec<u8>, u32)>,
     /// What was given up.
     pub drops: Vec<(DropCause, u64)>,
+    /// What passed unparsed.
+    pub unparsed: Vec<(Unparsed, u64)>,
     /// What the sink answers.
     pub flow: Flow,
     open: Option<(Vec<u8>, usize)>,
@@ -43,8 +46,8 @@ pub struct TestSink {
 impl TestSink {
     /// An empty one, open for more.
     pub fn new() -> TestSink {
-        let (batches, drops) = (Vec::new(), Vec::new());
-        TestSink { batches, drops, flow: Flow::Open, open: None, bytes: Vec::new() }
+        let (batches, drops, unparsed) = (Vec::new(), Vec::new(), Vec::new());
+        TestSink { batches, drops, unparsed, flow: Flow::Open, open: None, bytes: Vec::new() }
     }
 
     /// All events, each with its tag, however they were batched.
@@ -84,6 +87,10 @@ impl EventSink for TestSink {
 
     fn drop_records(&mut self, cause: DropCause, record_count: u64) {
         self.drops.push((cause, record_count));
+    }
+
+    fn count_unparsed(&mut self, why: Unparsed, record_count: u64) {
+        self.unparsed.push((why, record_count));
     }
 
     fn flow(&self) -> Flow {
@@ -128,6 +135,8 @@ pub fn stream_input(plugin: &InputPlugin, properties: &[(&str, &str)]) -> Box<dy
     }
 }
 
+static PARSERS: Parsers = Parsers::new();
+
 /// Of an instance `test.0` on one shard.
 pub fn context() -> BuildContext<'static> {
     BuildContext {
@@ -136,6 +145,7 @@ pub fn context() -> BuildContext<'static> {
         shard_count: 1,
         flush_interval: std::time::Duration::from_secs(1),
         json: crate::codec::json_text::JsonOptions::default(),
+        parsers: &PARSERS,
     }
 }
 

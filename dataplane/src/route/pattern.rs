@@ -1,6 +1,6 @@
 //! One tag pattern: Fluent Bit's `match` with `*`, or a `match_regex`.
 
-use regex::bytes::Regex;
+use crate::codec::regex::Regex;
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
@@ -31,14 +31,13 @@ impl TagPattern {
         TagPattern::Glob(text.split('*').map(|part| part.as_bytes().to_vec()).collect())
     }
 
-    /// Compiles a `match_regex` value: the expression, or `/expression/` with Ruby's flags `i`, `m` and `x`. It
-    /// must match at the start of the tag, and may end before the tag does, as in Fluent Bit.
+    /// Compiles a `match_regex` value. It must match at the start of the tag, and may end before the tag does, as in
+    /// Fluent Bit.
     ///
     /// # Errors
     /// What is wrong with the expression.
     pub fn regex(text: &str) -> Result<TagPattern, String> {
-        let (expression, flags) = ruby_literal(text).unwrap_or((text, String::new()));
-        match Regex::new(&format!("\\A(?{flags}:{expression})")) {
+        match Regex::new(text) {
             Ok(regex) => Ok(TagPattern::Regex(regex)),
             Err(error) => Err(format!("`{text}` is no regular expression: {error}")),
         }
@@ -51,25 +50,11 @@ impl TagPattern {
             TagPattern::Exact(text) => text == tag,
             TagPattern::Glob(parts) => glob_matches(parts, tag),
             // A match of nothing counts as none.
-            TagPattern::Regex(regex) => regex.find(tag).is_some_and(|found| !found.is_empty()),
+            TagPattern::Regex(regex) => regex.match_start(tag).is_some_and(|length| length > 0),
             TagPattern::Either(both) => both.iter().any(|pattern| pattern.matches(tag)),
             TagPattern::Nothing => false,
         }
     }
-}
-
-/// `/expression/imx` as the expression and the flags that mean the same here.
-fn ruby_literal(text: &str) -> Option<(&str, String)> {
-    let (expression, flags) = text.strip_prefix('/')?.rsplit_once('/')?;
-    let flags: Option<String> = flags
-        .chars()
-        .map(|flag| match flag {
-            'i' | 'x' => Some(flag),
-            'm' => Some('s'),
-            _ => None,
-        })
-        .collect();
-    Some((expression, flags?))
 }
 
 /// The first part is anchored at the start and the last at the end; those between are found leftmost,
@@ -126,6 +111,8 @@ mod tests {
             ("a|kube", "kube.x", true),
             ("/KUBE\\./i", "kube.x", true),
             ("/KUBE\\./", "kube.x", false),
+            ("(?!db)\\h+", "abc", true),
+            ("(?!db)\\h+", "db", false),
             ("x*", "kube", false),
             ("", "kube", false),
         ];

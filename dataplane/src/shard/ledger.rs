@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::chunk::Lost;
-use crate::plugin::input::DropCause;
+use crate::plugin::input::{DropCause, Unparsed};
 
 /// The account of one input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct InputLedger {
     pub delivered_records: u64,
     /// Records the input gave up, by [`DropCause`].
     pub dropped: [u64; DropCause::ALL.len()],
+    /// Records that passed although the parser of the input could not take them, by [`Unparsed`].
+    pub unparsed: [u64; Unparsed::ALL.len()],
     /// Records a filter dropped.
     pub filtered_records: u64,
     /// Records no output matched.
@@ -39,6 +41,9 @@ impl InputLedger {
         self.unrouted_records += other.unrouted_records;
         self.left_records += other.left_records;
         for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
+            *mine += theirs;
+        }
+        for (mine, theirs) in self.unparsed.iter_mut().zip(other.unparsed) {
             *mine += theirs;
         }
         for (mine, theirs) in self.lost.iter_mut().zip(other.lost) {
@@ -83,7 +88,14 @@ impl fmt::Display for InputLedger {
         if !causes.is_empty() {
             write!(f, " ({})", causes.join(", "))?;
         }
-        write!(f, " + left {}", self.left_records)
+        write!(f, " + left {}", self.left_records)?;
+        match self.unparsed {
+            [0, 0] => Ok(()),
+            [other_form, 0] => write!(f, "; unparsed {other_form}"),
+            [other_form, cut_off] => {
+                write!(f, "; unparsed {} (runaway expressions {cut_off})", other_form + cut_off)
+            }
+        }
     }
 }
 
@@ -103,6 +115,10 @@ mod tests {
             ledger.to_string(),
             "in 10 = delivered 7 + dropped 2 (malformed 1, no route 1) + left 1"
         );
+        ledger.unparsed = [2, 0];
+        assert!(ledger.to_string().ends_with(" + left 1; unparsed 2"));
+        ledger.unparsed = [2, 1];
+        assert!(ledger.to_string().ends_with("; unparsed 3 (runaway expressions 1)"));
         let mut twice = ledger.clone();
         twice.add(&ledger);
         assert_eq!((twice.in_records, twice.dropped_records()), (20, 4));

@@ -8,7 +8,7 @@ use crate::chunk::buffer::SlotId;
 use crate::chunk::open::Room;
 use crate::flush::watermark::Change;
 use crate::limits::EVENT_BYTES_MAX;
-use crate::plugin::input::{DropCause, EventSink, Flow, OpenBatch};
+use crate::plugin::input::{DropCause, EventSink, Flow, OpenBatch, Unparsed};
 use crate::shard::{LimitChange, Shard, chain};
 
 /// Where the bytes of the open batch lie.
@@ -85,6 +85,10 @@ impl EventSink for ShardSink<'_> {
         let ledger = &mut self.shard.ledgers[usize::from(self.input.0)];
         ledger.in_records += record_count;
         ledger.dropped[cause as usize] += record_count;
+    }
+
+    fn count_unparsed(&mut self, why: Unparsed, record_count: u64) {
+        self.shard.ledgers[usize::from(self.input.0)].unparsed[why as usize] += record_count;
     }
 
     fn flow(&self) -> Flow {

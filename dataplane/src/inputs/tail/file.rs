@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use crate::event::time::EventTime;
 use crate::inputs::tail::gzip::{Filled, Gzip, is_gzip_name};
 use crate::inputs::tail::lines::{Remainder, divide, leading_zeros, whole_characters};
+use crate::inputs::tail::parsed::{LineParser, LinePlace};
 use crate::inputs::tail::spread::{Given, MARKER_BYTES, Marker, Place};
 use crate::kernel::newline::{EmptyLines, FrameOptions, LineTemplate, frame_lines};
 use crate::limits::READ_BYTES;
@@ -73,6 +74,8 @@ pub struct Visit<'a> {
     pub sink: &'a mut dyn EventSink,
     /// Log of the instance.
     pub log: &'a Log,
+    /// What lines are parsed with.
+    pub parser: Option<&'a mut LineParser>,
 }
 
 /// How a visit ended.
@@ -394,6 +397,16 @@ impl TailedFile {
 
     /// Appends the events of whole lines; `at` is where they begin after the place.
     fn frame(&self, lines: &[u8], at: u64, visit: &mut Visit<'_>) -> Taken {
+        if let Some(parser) = &mut visit.parser {
+            let place = LinePlace {
+                template: &self.template,
+                tag: &self.tag,
+                empty_lines: visit.rules.empty_lines,
+                offset: self.place.offset + at,
+            };
+            let (bytes, flow) = parser.take_lines(lines, &place, visit.stamp, visit.sink);
+            return Taken { bytes, flow };
+        }
         let mut done = 0;
         let mut flow = Flow::Open;
         while done < lines.len() && flow == Flow::Open {
@@ -491,9 +504,14 @@ impl TailedFile {
         {
             return;
         }
-        let batch = visit.sink.open(&self.tag, self.template.event_bytes_max(length));
-        self.template.append(line, self.place.offset, *visit.stamp, batch.bytes);
-        visit.sink.commit(1);
+        if let Some(parser) = &mut visit.parser {
+            parser.take_line(line, &self.template, self.place.offset, *visit.stamp);
+            parser.hand_on(&self.tag, visit.sink);
+        } else {
+            let batch = visit.sink.open(&self.tag, self.template.event_bytes_max(length));
+            self.template.append(line, self.place.offset, *visit.stamp, batch.bytes);
+            visit.sink.commit(1);
+        }
         self.place.offset += length as u64;
         self.place.marker = Marker::of(&[self.place.marker.bytes(), line].concat());
         self.unfinished_bytes = 0;
@@ -507,7 +525,7 @@ struct Taken {
 }
 
 /// A time so many nanoseconds later.
-fn later(time: EventTime, nanos: u32) -> EventTime {
+pub(super) fn later(time: EventTime, nanos: u32) -> EventTime {
     EventTime::from_unix_nanos(
         u64::from(time.secs) * 1_000_000_000 + u64::from(time.nanos) + u64::from(nanos),
     )

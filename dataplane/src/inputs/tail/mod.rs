@@ -1,7 +1,7 @@
 //! `tail`: follows files by their names' patterns and turns each line into an event.
 //!
 //! Reading order: [`pattern`] and [`find`] (which files there are), [`spread`] (which shard reads which),
-//! [`turns`] (what a shard does in a turn), [`file`](self::file) (one file) with [`lines`] and [`gzip`], [`sweep`] (what is done
+//! [`turns`] (what a shard does in a turn), [`file`](self::file) (one file) with [`lines`], [`parsed`] and [`gzip`], [`sweep`] (what is done
 //! by the clock), [`tag`].
 //!
 //! Differences from Fluent Bit, all on purpose: a line that is too long is skipped and counted, and its file
@@ -13,6 +13,7 @@ mod file;
 mod find;
 mod gzip;
 mod lines;
+mod parsed;
 mod pattern;
 mod spread;
 mod sweep;
@@ -26,8 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{CommaList, Problem, Problems, Seconds, Section, Settings, Size};
-use regex::bytes::Regex;
 
+use crate::codec::regex::Regex;
 use crate::inputs::tail::file::{CacheAdvice, LineRules, LongLines};
 use crate::inputs::tail::pattern::{Exclusions, PathPattern};
 use crate::inputs::tail::spread::{FileSpread, FromEnd};
@@ -37,6 +38,7 @@ use crate::kernel::newline::{EmptyLines, LineTemplate};
 use crate::limits::EVENT_BYTES_MAX;
 use crate::plugin::descriptor::{BuildContext, InputPlugin, Placement};
 use crate::plugin::input::{InputDefinition, InputPlace, InputTag, Source};
+use crate::plugin::parser::Parser;
 
 /// The `tail` input.
 pub static PLUGIN: InputPlugin = InputPlugin {
@@ -107,7 +109,7 @@ config::config_map! {
         /// Only for Windows.
         "windows.path_encoding" => later "ansi";
         /// Parser of lines.
-        "parser" => later;
+        "parser" => parser: String, optional;
         /// Regular expression on the path; its named groups may stand in the tag as `<name>`.
         "tag_regex" => tag_regex: String, optional;
         /// Database of places.
@@ -143,6 +145,7 @@ pub struct TailPlan {
     patterns: Arc<[PathPattern]>,
     exclude: Exclusions,
     tag_regex: Option<Regex>,
+    parser: Option<Arc<dyn Parser>>,
     line_key: String,
     path_key: Option<String>,
     offset_key: Option<String>,
@@ -185,7 +188,8 @@ fn build(
     problems: &mut Problems,
 ) -> Option<Arc<dyn InputDefinition>> {
     let settings = TailSettings::read(section, context.engine_keys, problems)?;
-    let plan = plan(&settings, section, context.shard_count, problems)?;
+    let parser = context.parsers.of_key(section, "parser", problems);
+    let plan = plan(&settings, section, context.shard_count, parser?, problems)?;
     Some(Arc::new(TailDefinition(Arc::new(plan))))
 }
 
@@ -194,6 +198,7 @@ fn plan(
     settings: &TailSettings,
     section: &Section,
     shard_count: usize,
+    parser: Option<Arc<dyn Parser>>,
     problems: &mut Problems,
 ) -> Option<TailPlan> {
     let errors_before = problems.error_count();
@@ -214,7 +219,7 @@ fn plan(
     }
     let tag_regex = settings.tag_regex.as_deref().map(Regex::new).transpose();
     if let Err(error) = &tag_regex {
-        refuse("tag_regex", format!("`tag_regex` cannot be used: {error}"));
+        refuse("tag_regex", format!("`tag_regex` is no regular expression: {error}"));
     }
     for (key, interval) in [
         ("refresh_interval", settings.refresh_interval),
@@ -251,6 +256,7 @@ fn plan(
         patterns: patterns.into(),
         exclude: Exclusions::parse(&settings.exclude_path.clone().unwrap_or_default().0),
         tag_regex: tag_regex.ok().flatten(),
+        parser,
         line_key: settings.key.clone(),
         path_key: settings.path_key.clone(),
         offset_key: settings.offset_key.clone(),

@@ -141,6 +141,7 @@ impl TailTurns {
                 now_ns,
                 sink,
                 log: &self.log,
+                parser: self.parser.as_mut(),
             });
         }
         let left = slot.tailed.file.state().ok().filter(|state| state.link_count > 0);

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use regex::bytes::Regex;
-
+use crate::codec::regex::{Captures, Found, Regex};
 use crate::limits::TAG_BYTES_MAX;
 
 /// Makes tags out of paths.
@@ -60,8 +59,12 @@ impl TagMaker {
                 sanitised(&[before.as_bytes(), path, after.as_bytes()])
             }
             TagMaker::Groups { pieces, regex } => {
-                let captures = regex.captures(path);
-                let value = |name: &str| Some(captures.as_ref()?.name(name)?.as_bytes());
+                let mut captures = Captures::default();
+                let is_match = regex.search(path, &mut captures) == Found::Match;
+                let value = |name: &str| {
+                    let group = regex.groups().iter().find(|group| is_match && group.name == name);
+                    Some(&path[captures.named(group?)?])
+                };
                 let mut tag = Vec::new();
                 for piece in pieces {
                     tag.extend_from_slice(match piece {

@@ -51,12 +51,14 @@ impl Bench {
         }
         let pairs: Vec<_> = pairs.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let section = section(&pairs);
+        let parsers = crate::plugin::parser::Parsers::new();
         let context = BuildContext {
             instance: "tail.0",
             engine_keys: &[<crate::plugin::testing::EngineKeys as config::Settings>::KEYS],
             shard_count: shards,
             flush_interval: std::time::Duration::from_secs(1),
             json: crate::codec::json_text::JsonOptions::default(),
+            parsers: &parsers,
         };
         let mut problems = Problems::default();
         let definition = (PLUGIN.build)(&section, &context, &mut problems);
@@ -509,14 +511,14 @@ fn the_process_ends_when_all_shards_have_read_everything() {
 fn settings_that_cannot_work_are_refused_with_their_reason() {
     let table: [(&[(&str, &str)], &str); 6] = [
         (&[], "`INPUT` needs `path`"),
-        (&[("path", "/x"), ("parser", "json")], "`parser` is not supported yet: remove it"),
+        (&[("path", "/x"), ("parser", "json")], "`parser`: no parser is named `json`"),
         (&[("path", "/x"), ("rotate_wait", "0")], "`rotate_wait` must be more than 0"),
         (
             &[("path", "/x"), ("buffer_chunk_size", "64k")],
             "`buffer_chunk_size` (64000) is larger than `buffer_max_size` (32768): raise the latter",
         ),
         (&[("path", "/x"), ("parser_1", "a")], "`parser_1` is not supported yet: remove it"),
-        (&[("path", "/x"), ("tag_regex", "(")], "`tag_regex` cannot be used"),
+        (&[("path", "/x"), ("tag_regex", "(")], "`tag_regex` is no regular expression"),
     ];
     for (keys, expected) in table {
         let messages = problems_of(&PLUGIN, keys);

@@ -14,6 +14,7 @@ use crate::event::time::EventTime;
 use crate::inputs::tail::TailPlan;
 use crate::inputs::tail::file::{TailedFile, Visit, Visited};
 use crate::inputs::tail::find::{Finder, Met};
+use crate::inputs::tail::parsed::LineParser;
 use crate::inputs::tail::pattern::{Appearance, Spot};
 use crate::inputs::tail::spread::{Age, AllAtEnd, Choice, Given};
 use crate::inputs::tail::sweep::{POLL, Sweep, SweepKind};
@@ -86,6 +87,7 @@ pub struct TailTurns {
     has_reported_end: Reported,
     pub(super) watch_complaint: Reported,
     pub(super) buffer: Vec<u8>,
+    pub(super) parser: Option<LineParser>,
     /// Files that were changed and renamed, while changes are taken.
     changed: Changed,
 }
@@ -119,6 +121,7 @@ impl TailTurns {
         };
         TailTurns {
             finder: Finder::new(Arc::clone(&plan), shard, log.clone()),
+            parser: plan.parser.clone().map(LineParser::new),
             plan,
             shard,
             log,
@@ -382,6 +385,7 @@ impl TailTurns {
                 now_ns,
                 sink,
                 log: &self.log,
+                parser: self.parser.as_mut(),
             });
             match visited {
                 Visited::More(byte_count) => {
@@ -429,6 +433,7 @@ impl TailTurns {
                 now_ns,
                 sink,
                 log: &self.log,
+                parser: self.parser.as_mut(),
             });
         }
         match self.plan.spread.reached_end() {

@@ -13,13 +13,14 @@ use std::sync::Arc;
 use config::{Problem, Problems, Section, Settings, Value};
 
 use crate::inputs::tcp::json::{Complaint, Json};
-use crate::inputs::tcp::text::Text;
+use crate::inputs::tcp::text::{PieceParser, Text};
 use crate::log::Log;
 use crate::plugin::descriptor::{BuildContext, InputPlugin, Placement};
 use crate::plugin::input::{
     CloseReason, DropCause, EventSink, Framer, InputDefinition, InputPlace, InputTag,
     ListenAddress, Peer, Sharing, Source, StreamInput,
 };
+use crate::plugin::parser::Parser;
 
 /// The `tcp` input.
 pub static PLUGIN: InputPlugin = InputPlugin {
@@ -70,8 +71,8 @@ config::config_map! {
         "format" => format: Format, default "json";
         /// What ends a piece of text; `\n`, `\t`, `\x00` and the like are understood.
         "separator" => separator: String, default "\\n";
-        /// Parser of the text.
-        "parser" => later;
+        /// Parser of the text; with one, `format` is none.
+        "parser" => parser: String, optional;
         /// KiB by which Fluent Bit grows a buffer; buffers begin larger here.
         "chunk_size" => chunk_size: Kibibytes, default "32";
         /// KiB one record may have; `chunk_size` when not set.
@@ -102,6 +103,7 @@ config::config_map! {
 struct Tcp {
     settings: TcpSettings,
     separator: Vec<u8>,
+    parser: Option<Arc<dyn Parser>>,
 }
 
 fn build(
@@ -110,8 +112,11 @@ fn build(
     problems: &mut Problems,
 ) -> Option<Arc<dyn InputDefinition>> {
     let settings = TcpSettings::read(section, context.engine_keys, problems)?;
+    let parser = context.parsers.of_key(section, "parser", problems)?;
     match unescape(&settings.separator) {
-        Some(separator) if !separator.is_empty() => Some(Arc::new(Tcp { settings, separator })),
+        Some(separator) if !separator.is_empty() => {
+            Some(Arc::new(Tcp { settings, separator, parser }))
+        }
         _ => {
             let span = section.get("separator").map(|property| property.value_span);
             let message = "`separator` is empty or ends in the middle of an escape";
@@ -176,7 +181,11 @@ impl InputDefinition for Tcp {
         let Kibibytes(record_kib) = self.settings.buffer_size.unwrap_or(self.settings.chunk_size);
         let input = TcpInput {
             tag: tag.text.as_bytes().into(),
-            format: self.settings.format,
+            format: match self.parser {
+                Some(_) => Format::None,
+                None => self.settings.format,
+            },
+            parser: self.parser.clone(),
             separator: self.separator.as_slice().into(),
             record_bytes_max: record_kib * 1024,
             address_key: self.settings.source_address_key.clone(),
@@ -189,6 +198,7 @@ impl InputDefinition for Tcp {
 struct TcpInput {
     tag: Arc<[u8]>,
     format: Format,
+    parser: Option<Arc<dyn Parser>>,
     separator: Arc<[u8]>,
     record_bytes_max: usize,
     address_key: Option<String>,
@@ -198,11 +208,12 @@ struct TcpInput {
 impl StreamInput for TcpInput {
     fn connect(&self, peer: &Peer) -> Box<dyn Framer> {
         let (tag, record_bytes_max) = (Arc::clone(&self.tag), self.record_bytes_max);
-        if self.format == Format::None {
-            return Box::new(Text::new(tag, record_bytes_max, &self.separator));
-        }
         let address = format!("tcp://{}", peer.address);
         let source = self.address_key.as_ref().map(|key| (key.as_bytes(), address.as_bytes()));
+        if self.format == Format::None {
+            let parser = self.parser.clone().map(|parser| PieceParser::new(parser, source));
+            return Box::new(Text::new(tag, record_bytes_max, &self.separator, parser));
+        }
         let complain = Complaint { log: self.log.clone(), peer: peer.address.clone() };
         Box::new(Json::new(tag, record_bytes_max, source, complain))
     }

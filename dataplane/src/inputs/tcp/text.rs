@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
+use crate::event::encoder::{close_map, event_header, put_map_len, put_str};
+use crate::event::msgpack::{Head, read_head};
 use crate::event::time::EventTime;
 use crate::inputs::tcp::{PIECE_BYTES, too_long};
 use crate::kernel::newline::LineTemplate;
 use crate::limits::READ_BYTES;
-use crate::plugin::input::{CloseReason, EventSink, Fed, Framer, Next, OpenBatch};
+use crate::plugin::input::{CloseReason, EventSink, Fed, Framer, Next, OpenBatch, Unparsed};
+use crate::plugin::parser::{Parsed, Parser, ParserScratch};
 
 /// Text between separators.
 pub(super) struct Text {
@@ -17,6 +20,73 @@ pub(super) struct Text {
     template: LineTemplate,
     /// Bytes at the front in which no separator begins.
     searched: usize,
+    parser: Option<PieceParser>,
+}
+
+/// The parser of an instance for one connection, and its memory.
+pub(super) struct PieceParser {
+    parser: Arc<dyn Parser>,
+    scratch: ParserScratch,
+    /// Key and value of the source address, encoded; empty for none.
+    source: Vec<u8>,
+    batch: Vec<u8>,
+    unparsed: [u64; Unparsed::ALL.len()],
+}
+
+impl PieceParser {
+    /// `source` is the key and the text of the address.
+    pub(super) fn new(parser: Arc<dyn Parser>, source: Option<(&[u8], &[u8])>) -> PieceParser {
+        let mut encoded = Vec::new();
+        if let Some((key, address)) = source {
+            put_str(&mut encoded, key);
+            put_str(&mut encoded, address);
+        }
+        let (scratch, batch) = (ParserScratch::default(), Vec::new());
+        PieceParser { parser, scratch, source: encoded, batch, unparsed: [0; 2] }
+    }
+
+    /// Puts the event of one piece into the batch: what it was parsed to, or `{"log": piece}`.
+    fn take(&mut self, piece: &[u8], now: EventTime) {
+        let out = &mut self.batch;
+        let start = out.len();
+        event_header(out, now);
+        let body = out.len();
+        match self.parser.parse(piece, now, &mut self.scratch, out) {
+            Parsed::Body { time, .. } => {
+                if let Some(time) = time {
+                    out[start + 4..start + 12].copy_from_slice(&time.to_bytes());
+                }
+            }
+            other => {
+                let is_cut_off = other == Parsed::CutOff;
+                let why = if is_cut_off { Unparsed::CutOff } else { Unparsed::OtherForm };
+                self.unparsed[why as usize] += 1;
+                put_map_len(out, 1);
+                put_str(out, b"log");
+                put_str(out, piece);
+            }
+        }
+        if !self.source.is_empty()
+            && let Some(Head::Map(count)) = read_head(&mut &out[body..])
+        {
+            close_map(out, body, count + 1);
+            out.extend_from_slice(&self.source);
+        }
+    }
+
+    fn hand_on(&mut self, tag: &[u8], record_count: u32, sink: &mut dyn EventSink) {
+        for why in Unparsed::ALL {
+            let count = std::mem::take(&mut self.unparsed[why as usize]);
+            if count > 0 {
+                sink.count_unparsed(why, count);
+            }
+        }
+        if record_count > 0 {
+            sink.open(tag, self.batch.len()).bytes.extend_from_slice(&self.batch);
+            sink.commit(record_count);
+        }
+        self.batch.clear();
+    }
 }
 
 /// What one batch took.
@@ -38,10 +108,15 @@ enum Stop {
 
 impl Text {
     /// For a connection that has not sent anything yet.
-    pub(super) fn new(tag: Arc<[u8]>, record_bytes_max: usize, separator: &[u8]) -> Text {
+    pub(super) fn new(
+        tag: Arc<[u8]>,
+        record_bytes_max: usize,
+        separator: &[u8],
+        parser: Option<PieceParser>,
+    ) -> Text {
         let template = LineTemplate::new(&[], None, b"log");
         let separator = memchr::memmem::Finder::new(separator).into_owned();
-        Text { tag, record_bytes_max, separator, template, searched: 0 }
+        Text { tag, record_bytes_max, separator, template, searched: 0, parser }
     }
 
     /// Appends one piece; `None` when the batch has no room for it.
@@ -57,6 +132,11 @@ impl Text {
         let width = self.separator.needle().len();
         let mut at = 0;
         let mut next = self.find(bytes, self.searched);
+        if let Some(mut parser) = self.parser.take() {
+            let filled = self.fill_parsed(&mut parser, bytes, now, sink);
+            self.parser = Some(parser);
+            return filled;
+        }
         let first = next.map_or(0, |end| self.template.event_bytes_max(end));
         let mut batch = sink.open(&self.tag, first.max(PIECE_BYTES));
         let mut record_count = 0;
@@ -85,6 +165,47 @@ impl Text {
         }
         self.searched = match stop {
             // A separator may have begun in the last bytes.
+            Stop::End => (bytes.len() - at).saturating_sub(width - 1),
+            Stop::Full | Stop::TooLong => 0,
+        };
+        Filled { consumed: at, stop }
+    }
+
+    /// Appends parsed pieces to one batch.
+    fn fill_parsed(
+        &mut self,
+        parser: &mut PieceParser,
+        bytes: &[u8],
+        now: EventTime,
+        sink: &mut dyn EventSink,
+    ) -> Filled {
+        let width = self.separator.needle().len();
+        let mut at = 0;
+        let mut record_count = 0;
+        let mut next = self.find(bytes, self.searched);
+        let stop = loop {
+            let Some(end) = next else {
+                break match bytes.len() - at > self.record_bytes_max + width {
+                    true => Stop::TooLong,
+                    false => Stop::End,
+                };
+            };
+            let piece = &bytes[at..end];
+            if piece.len() > self.record_bytes_max {
+                break Stop::TooLong;
+            }
+            if parser.batch.len() >= PIECE_BYTES {
+                break Stop::Full;
+            }
+            if !is_empty(piece) {
+                parser.take(piece, now);
+                record_count += 1;
+            }
+            at = end + width;
+            next = self.find(bytes, at);
+        };
+        parser.hand_on(&self.tag, record_count, sink);
+        self.searched = match stop {
             Stop::End => (bytes.len() - at).saturating_sub(width - 1),
             Stop::Full | Stop::TooLong => 0,
         };
@@ -127,7 +248,13 @@ impl Framer for Text {
     }
 
     fn finish(&mut self, rest: &[u8], now: EventTime, sink: &mut dyn EventSink) -> Next {
-        if !is_empty(rest) {
+        if is_empty(rest) {
+            return Next::Ended;
+        }
+        if let Some(parser) = &mut self.parser {
+            parser.take(rest, now);
+            parser.hand_on(&self.tag, 1, sink);
+        } else {
             let mut batch = sink.open(&self.tag, self.template.event_bytes_max(rest.len()));
             if self.append_piece(rest, now, &mut batch).is_some() {
                 sink.commit(1);
@@ -150,10 +277,67 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::encoder::{event_header, put_map_len, put_str};
     use crate::inputs::tcp::PLUGIN;
     use crate::plugin::input::DropCause;
     use crate::plugin::testing::{NOW, TestSink, Wire, stream_input};
+
+    /// Takes what begins with `ok`.
+    #[derive(Debug)]
+    struct TakesOk;
+
+    impl Parser for TakesOk {
+        fn parse(
+            &self,
+            text: &[u8],
+            _now: EventTime,
+            _scratch: &mut ParserScratch,
+            out: &mut Vec<u8>,
+        ) -> Parsed {
+            if !text.starts_with(b"ok") {
+                return Parsed::Unparsed;
+            }
+            put_map_len(out, 1);
+            put_str(out, b"p");
+            put_str(out, text);
+            Parsed::Body { time: Some(EventTime { secs: 7, nanos: 8 }), consumed: text.len() }
+        }
+    }
+
+    #[test]
+    fn pieces_are_parsed_however_they_are_cut() {
+        let sent = b"ok 1\n\nother\nok 2\r\nok 3";
+        for size in 1..=sent.len() {
+            let source = Some((&b"from"[..], &b"tcp://x"[..]));
+            let parser = PieceParser::new(Arc::new(TakesOk), source);
+            let mut framer = Text::new((*b"t").into(), 100, b"\n", Some(parser));
+            let (mut sink, mut buffer) = (TestSink::new(), Vec::new());
+            for piece in sent.chunks(size) {
+                buffer.extend_from_slice(piece);
+                let fed = framer.feed(&buffer, NOW, &mut sink, &mut Vec::new()).unwrap();
+                buffer.drain(..fed.consumed);
+            }
+            framer.finish(&buffer, NOW, &mut sink);
+            let seen: Vec<_> = sink
+                .events()
+                .iter()
+                .map(|(_, event)| {
+                    let event = rmpv::decode::read_value(&mut event.as_slice()).unwrap();
+                    let is_now = !event[0][0].to_string().contains("[0, 0, 0, 7, 0, 0, 0, 8]");
+                    (is_now, event[1].to_string())
+                })
+                .collect();
+            let body =
+                |key: &str, text: &str| format!(r#"{{"{key}": "{text}", "from": "tcp://x"}}"#);
+            let expected = [
+                (false, body("p", "ok 1")),
+                (true, body("log", "other")),
+                (false, body("p", r"ok 2\r")),
+                (false, body("p", "ok 3")),
+            ];
+            assert_eq!(seen, expected);
+            assert_eq!(sink.unparsed, [(Unparsed::OtherForm, 1)]);
+        }
+    }
 
     fn run(separator: &str, bytes: &[u8], sizes: &[usize]) -> (TestSink, Wire) {
         let properties = [("format", "none"), ("separator", separator), ("chunk_size", "1")];

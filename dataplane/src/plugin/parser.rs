@@ -1,0 +1,98 @@
+//! The parser seam: text to the body of an event, for inputs and filters that name a parser.
+
+use std::fmt;
+use std::sync::Arc;
+
+use config::{Problem, Problems, Section, nearest};
+
+use crate::codec::regex::Captures;
+use crate::event::time::EventTime;
+
+/// A compiled parser: immutable, shared by all shards.
+pub trait Parser: Send + Sync + fmt::Debug {
+    /// Appends the body that `text` makes, a msgpack map, to `out`; nothing where it makes none.
+    /// `now` gives the date of times without one.
+    fn parse(
+        &self,
+        text: &[u8],
+        now: EventTime,
+        scratch: &mut ParserScratch,
+        out: &mut Vec<u8>,
+    ) -> Parsed;
+}
+
+/// What a text came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A body was appended.
+    Body {
+        /// Its time, where it bears one.
+        time: Option<EventTime>,
+        /// Bytes of the text up to the last one used.
+        consumed: usize,
+    },
+    /// The text is not of the parser's form.
+    Unparsed,
+    /// The search for its form was ended by the bound on runaways.
+    CutOff,
+}
+
+/// Memory that parsing reuses; one for each place that parses.
+#[derive(Debug, Default)]
+pub struct ParserScratch {
+    /// Of regular expressions.
+    pub captures: Captures,
+    /// Decoded text.
+    pub text: Vec<u8>,
+    /// A record that is put together anew.
+    pub record: Vec<u8>,
+    /// Entries that come last.
+    pub extra: Vec<u8>,
+}
+
+/// The parsers of a configuration, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Parsers(Vec<(String, Arc<dyn Parser>)>);
+
+impl Parsers {
+    /// None.
+    pub const fn new() -> Parsers {
+        Parsers(Vec::new())
+    }
+
+    /// Adds one; the first of a name counts.
+    pub fn add(&mut self, name: &str, parser: Arc<dyn Parser>) {
+        self.0.push((name.to_owned(), parser));
+    }
+
+    /// The parser of that name, case sensitive.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Parser>> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, parser)| parser)
+    }
+
+    /// The parser that a key of a section names; pushes an error when there is none.
+    /// The outer `None` is that error, the inner one a key that is not set.
+    pub fn of_key(
+        &self,
+        section: &Section,
+        key: &str,
+        problems: &mut Problems,
+    ) -> Option<Option<Arc<dyn Parser>>> {
+        let Some(property) = section.get(key).filter(|property| !property.value.is_empty()) else {
+            return Some(None);
+        };
+        let name = property.value.as_str();
+        if let Some(parser) = self.get(name) {
+            return Some(Some(Arc::clone(parser)));
+        }
+        let message = format!("`{key}`: no parser is named `{name}`");
+        let problem = Problem::error(property.value_span, message);
+        problems.push(match nearest(name, self.0.iter().map(|(known, _)| known.as_str())) {
+            Some(near) => problem.with_help(format!("did you mean `{near}`?")),
+            None => {
+                problem.with_help("define it in a file that `parsers_file` of `[SERVICE]` names")
+            }
+        });
+        None
+    }
+}
