@@ -187,8 +187,8 @@ fn build(
     context: &BuildContext<'_>,
     problems: &mut Problems,
 ) -> Option<Arc<dyn InputDefinition>> {
-    let settings = TailSettings::read(section, context.engine_keys, problems)?;
     let parser = context.parsers.of_key(section, "parser", problems);
+    let settings = TailSettings::read(section, context.engine_keys, problems)?;
     let plan = plan(&settings, section, context.shard_count, parser?, problems)?;
     Some(Arc::new(TailDefinition(Arc::new(plan))))
 }

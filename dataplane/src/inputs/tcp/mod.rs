@@ -111,8 +111,9 @@ fn build(
     context: &BuildContext<'_>,
     problems: &mut Problems,
 ) -> Option<Arc<dyn InputDefinition>> {
+    let parser = context.parsers.of_key(section, "parser", problems);
     let settings = TcpSettings::read(section, context.engine_keys, problems)?;
-    let parser = context.parsers.of_key(section, "parser", problems)?;
+    let parser = parser?;
     match unescape(&settings.separator) {
         Some(separator) if !separator.is_empty() => {
             Some(Arc::new(Tcp { settings, separator, parser }))
