@@ -2,7 +2,7 @@
 //!
 //! Layers, each importing only those above it in this list:
 //! data ([`limits`], [`log`], [`tag`], [`kernel`], [`event`], [`codec`]), pure state ([`route`],
-//! [`chunk`], [`flush`]), seams ([`plugin`], [`reactor`], [`wire`]), plugins ([`inputs`],
+//! [`chunk`], [`flush`]), seams ([`plugin`], [`reactor`], [`wire`]), plugins ([`inputs`], [`filters`],
 //! [`outputs`], [`parsers`]), one core ([`lane`], [`shard`]), the process ([`pipeline`], [`supervisor`], [`cli`]).
 
 pub mod codec;
