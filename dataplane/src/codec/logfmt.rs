@@ -1,5 +1,7 @@
 //! logfmt: `key=value key="quoted \"value\"" bare`, as Fluent Bit reads it.
 
+use crate::codec::cursor::Cursor;
+
 /// A value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogfmtValue<'a> {
@@ -28,48 +30,34 @@ impl<'a> LogfmtValue<'a> {
 
 /// The pairs of a line. A line ends where a pair is followed by its end; before a pair, line ends are blanks.
 pub struct Pairs<'a> {
-    text: &'a [u8],
-    at: usize,
+    cursor: Cursor<'a>,
     is_over: bool,
 }
 
 impl<'a> Pairs<'a> {
     /// Of the line that `text` begins with.
     pub fn new(text: &'a [u8]) -> Pairs<'a> {
-        Pairs { text, at: 0, is_over: false }
+        Pairs { cursor: Cursor::new(text), is_over: false }
     }
 
     /// Bytes consumed so far, the end of the line included.
     pub fn consumed(&self) -> usize {
-        self.at
-    }
-
-    fn run(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
-        let rest = &self.text[self.at..];
-        let length = rest.iter().position(|byte| !belongs(*byte)).unwrap_or(rest.len());
-        self.at += length;
-        &rest[..length]
-    }
-
-    fn skip(&mut self, byte: u8) -> bool {
-        let is_there = self.text.get(self.at) == Some(&byte);
-        self.at += usize::from(is_there);
-        is_there
+        self.cursor.at()
     }
 
     fn quoted(&mut self) -> LogfmtValue<'a> {
-        let start = self.at;
+        let start = self.cursor.at();
         let mut has_escapes = false;
         loop {
-            self.run(|byte| !matches!(byte, b'"' | b'\\'));
-            if self.text.get(self.at) != Some(&b'\\') {
+            self.cursor.run(|byte| !matches!(byte, b'"' | b'\\'));
+            if self.cursor.peek() != Some(b'\\') {
                 break;
             }
             has_escapes = true;
-            self.at = (self.at + 2).min(self.text.len());
+            self.cursor.advance(2);
         }
-        let text = &self.text[start..self.at];
-        self.skip(b'"');
+        let text = self.cursor.since(start);
+        self.cursor.skip(b'"');
         LogfmtValue::Quoted { text, has_escapes }
     }
 }
@@ -85,21 +73,21 @@ impl<'a> Iterator for Pairs<'a> {
         if self.is_over {
             return None;
         }
-        self.run(|byte| !is_key(byte));
-        let key = self.run(is_key);
+        self.cursor.run(|byte| !is_key(byte));
+        let key = self.cursor.run(is_key);
         if key.is_empty() {
             self.is_over = true;
             return None;
         }
-        let value = if !self.skip(b'=') {
+        let value = if !self.cursor.skip(b'=') {
             LogfmtValue::Bare
-        } else if self.skip(b'"') {
+        } else if self.cursor.skip(b'"') {
             self.quoted()
         } else {
-            LogfmtValue::Plain(self.run(is_key))
+            LogfmtValue::Plain(self.cursor.run(is_key))
         };
-        let returns = self.skip(b'\r');
-        self.is_over = self.skip(b'\n') || returns;
+        let returns = self.cursor.skip(b'\r');
+        self.is_over = self.cursor.skip(b'\n') || returns;
         Some((key, value))
     }
 }

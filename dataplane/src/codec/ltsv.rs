@@ -1,34 +1,22 @@
 //! LTSV: `label:value` between tabs, as Fluent Bit reads it.
 
+use crate::codec::cursor::Cursor;
+
 /// The fields of a line. Ends at the end of the line, and at the first text that is no field.
 pub struct Fields<'a> {
-    text: &'a [u8],
-    at: usize,
+    cursor: Cursor<'a>,
     is_over: bool,
 }
 
 impl<'a> Fields<'a> {
     /// Of the line that `text` begins with.
     pub fn new(text: &'a [u8]) -> Fields<'a> {
-        Fields { text, at: 0, is_over: false }
+        Fields { cursor: Cursor::new(text), is_over: false }
     }
 
     /// Bytes consumed so far, the end of the line included.
     pub fn consumed(&self) -> usize {
-        self.at
-    }
-
-    fn run(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
-        let rest = &self.text[self.at..];
-        let length = rest.iter().position(|byte| !belongs(*byte)).unwrap_or(rest.len());
-        self.at += length;
-        &rest[..length]
-    }
-
-    fn skip(&mut self, byte: u8) -> bool {
-        let is_there = self.text.get(self.at) == Some(&byte);
-        self.at += usize::from(is_there);
-        is_there
+        self.cursor.at()
     }
 }
 
@@ -45,15 +33,15 @@ impl<'a> Iterator for Fields<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.is_over {
-            let label = self.run(is_label);
-            if !self.skip(b':') {
+            let label = self.cursor.run(is_label);
+            if !self.cursor.skip(b':') {
                 self.is_over = true;
                 return None;
             }
-            let value = self.run(is_value);
-            self.skip(b'\t');
-            let returns = self.skip(b'\r');
-            if self.skip(b'\n') || returns || self.at == self.text.len() {
+            let value = self.cursor.run(is_value);
+            self.cursor.skip(b'\t');
+            let returns = self.cursor.skip(b'\r');
+            if self.cursor.skip(b'\n') || returns || self.cursor.is_at_end() {
                 self.is_over = true;
             }
             if !label.is_empty() {

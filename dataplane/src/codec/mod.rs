@@ -5,6 +5,7 @@
 //! [`strptime`] with [`zone_names`] and [`calendar`] (times in text), [`ltsv`], [`logfmt`], [`unescape`].
 
 pub mod calendar;
+mod cursor;
 pub mod json;
 pub mod json_date;
 pub mod json_text;

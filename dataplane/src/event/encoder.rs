@@ -22,13 +22,19 @@ pub fn event_header_with_metadata(out: &mut Vec<u8>, time: EventTime, metadata: 
 
 /// A string; any bytes, as Fluent Bit does not validate them either.
 pub fn put_str(out: &mut Vec<u8>, text: &[u8]) {
-    match text.len() {
+    put_str_len(out, text.len());
+    out.extend_from_slice(text);
+}
+
+/// Begins a string; so many bytes must follow.
+#[inline]
+pub fn put_str_len(out: &mut Vec<u8>, length: usize) {
+    match length {
         len @ 0..=31 => out.push(0xa0 | len as u8),
         len @ 32..=0xff => out.extend_from_slice(&[0xd9, len as u8]),
         len @ 0x100..=0xffff => put_marked(out, 0xda, &(len as u16).to_be_bytes()),
         len => put_marked(out, 0xdb, &(len as u32).to_be_bytes()),
     }
-    out.extend_from_slice(text);
 }
 
 /// A byte string.

@@ -5,7 +5,7 @@
 //! neighbours that nobody touched are copied as one run. Index and arena are kept from record to record, so a
 //! record costs no allocation.
 
-use crate::event::encoder::{event_header_with_metadata, put_map_len, put_str};
+use crate::event::encoder::{event_header_with_metadata, put_map_len, put_str, put_str_len};
 use crate::event::msgpack::{Head, map_entries, read_head};
 use crate::event::reader::Event;
 use crate::event::time::EventTime;
@@ -200,7 +200,7 @@ impl<'a> Record<'a> {
         let skip = skip.min(length);
         let inner = Piece { start: text.end - (length - skip) as u32, ..text };
         let start = self.work.arena.len() as u32;
-        put_str_head(&mut self.work.arena, front.len() + length - skip);
+        put_str_len(&mut self.work.arena, front.len() + length - skip);
         self.work.arena.extend_from_slice(front);
         self.copy_to_arena(inner);
         Piece { start, end: self.work.arena.len() as u32, home: Home::Arena }
@@ -332,22 +332,6 @@ pub fn str_of(value: &[u8]) -> Option<&[u8]> {
     match read_head(&mut &value[..])? {
         Head::Str(text) => Some(text),
         _ => None,
-    }
-}
-
-/// The head of a string of which the text follows.
-fn put_str_head(out: &mut Vec<u8>, length: usize) {
-    match length {
-        0..=31 => out.push(0xa0 | length as u8),
-        32..=0xff => out.extend_from_slice(&[0xd9, length as u8]),
-        0x100..=0xffff => {
-            out.push(0xda);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        _ => {
-            out.push(0xdb);
-            out.extend_from_slice(&(length as u32).to_be_bytes());
-        }
     }
 }
 

@@ -38,6 +38,18 @@ pub struct LaneCounters {
     pub dropped_records: u64,
 }
 
+impl LaneCounters {
+    /// Adds another shard's totals of the same output.
+    pub fn add(&mut self, other: &LaneCounters) {
+        self.delivered_records += other.delivered_records;
+        self.delivered_bytes += other.delivered_bytes;
+        self.retries += other.retries;
+        self.retries_failed += other.retries_failed;
+        self.errors += other.errors;
+        self.dropped_records += other.dropped_records;
+    }
+}
+
 /// The queue of one output.
 #[derive(Debug)]
 struct FlushLane {

@@ -159,12 +159,7 @@ impl Stopped {
             mine.add(theirs);
         }
         for (mine, theirs) in self.outputs.iter_mut().zip(&report.outputs) {
-            mine.delivered_records += theirs.delivered_records;
-            mine.delivered_bytes += theirs.delivered_bytes;
-            mine.retries += theirs.retries;
-            mine.retries_failed += theirs.retries_failed;
-            mine.errors += theirs.errors;
-            mine.dropped_records += theirs.dropped_records;
+            mine.add(theirs);
         }
         self.abandoned += report.abandoned_flushes;
         self.abandoned_calls += report.abandoned_calls;
