@@ -380,4 +380,27 @@ mod tests {
         assert_eq!(scheduler.drain().len(), 1);
         assert!(scheduler.is_idle());
     }
+
+    #[test]
+    fn the_totals_of_two_shards_add_up() {
+        let shard = LaneCounters {
+            delivered_records: 1,
+            delivered_bytes: 2,
+            retries: 3,
+            retries_failed: 4,
+            errors: 5,
+            dropped_records: 6,
+        };
+        let mut sum = shard;
+        sum.add(&shard);
+        let expected = LaneCounters {
+            delivered_records: 2,
+            delivered_bytes: 4,
+            retries: 6,
+            retries_failed: 8,
+            errors: 10,
+            dropped_records: 12,
+        };
+        assert_eq!(sum, expected);
+    }
 }
