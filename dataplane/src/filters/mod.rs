@@ -7,6 +7,7 @@ mod grep;
 mod key_pattern;
 mod modify;
 mod nest;
+mod parser;
 mod record_modifier;
 mod rewrite_tag;
 mod stdout;
@@ -22,6 +23,7 @@ pub static FILTERS: &[&FilterPlugin] = &[
     &grep::PLUGIN,
     &modify::PLUGIN,
     &nest::PLUGIN,
+    &parser::PLUGIN,
     &record_modifier::PLUGIN,
     &rewrite_tag::PLUGIN,
     &stdout::PLUGIN,
