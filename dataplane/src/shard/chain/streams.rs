@@ -126,6 +126,7 @@ impl Streams {
     }
 
     /// Streams that hold something.
+    #[cfg(test)]
     pub(super) fn holding(&self) -> usize {
         self.holding
     }
