@@ -89,7 +89,7 @@ impl Filter for Hold {
 impl FilterStream for Holding {
     fn apply(&mut self, record: &mut Record<'_>, clock: Clock, given: &mut Given) -> Verdict {
         let numbers = numbers_of(record.get(b"n"), record.get(b"joined"));
-        if numbers[0] % 7 == 0 {
+        if numbers[0].is_multiple_of(7) {
             self.give_all(given);
             return Verdict::Keep;
         }
@@ -106,7 +106,7 @@ impl FilterStream for Holding {
 
     fn end_batch(&mut self, clock: Clock, given: &mut Given) {
         // Some end with their batch.
-        if clock.monotonic_ns % 3 == 0 {
+        if clock.monotonic_ns.is_multiple_of(3) {
             self.give_all(given);
         }
     }
