@@ -285,7 +285,7 @@ impl Chain {
     fn account(&mut self, shard: &mut Shard, stream: &mut Stream, given: &Given) {
         let input = stream.origin.input;
         self.counters[usize::from(stream.filter.0)].given_records += given.record_count();
-        self.counters[usize::from(stream.filter.0)].cut_records += given.cut_count();
+        self.counters[usize::from(stream.filter.0)].truncated_records += given.truncated_count();
         let at = usize::from(input.0);
         shard.ledgers[at].given_records += given.record_count();
         let before = std::mem::replace(&mut stream.held, stream.state.held());
