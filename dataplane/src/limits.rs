@@ -36,6 +36,10 @@ pub const RETAGGED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Streams of a filter that holds records, on one shard; where tags are more, the oldest streams make room and what
 /// they hold goes on. Their bytes count for the memory limits of their inputs.
 pub const HELD_STREAMS_MAX: usize = 4096;
+/// Messages of one stream that wait for further parts (`mode partial_message`): more are hardly ever under way at once.
+pub const PARTIAL_MESSAGES_MAX: usize = 256;
+/// Content that the parts of one message may bring together.
+pub const PARTIAL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How often a shard looks for held records that are due.
 pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of a record in the making where `multiline_buffer_limit` is 0.

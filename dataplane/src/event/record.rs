@@ -252,6 +252,15 @@ impl<'a> Record<'a> {
         &mut self.work.new_tag
     }
 
+    /// Its body, a map, as it is now; written to `out` where it lies in pieces.
+    pub fn body<'s>(&'s self, out: &'s mut Vec<u8>) -> &'s [u8] {
+        if !self.is_indexed {
+            return self.bytes(self.body);
+        }
+        self.write_body(out);
+        out
+    }
+
     /// The bytes of the event as it came; what was changed is not in them.
     pub fn original(&self) -> &'a [u8] {
         self.event.bytes

@@ -6,6 +6,7 @@ mod expect;
 mod grep;
 mod key_pattern;
 mod modify;
+mod multiline;
 mod nest;
 mod parser;
 mod record_modifier;
@@ -22,6 +23,7 @@ pub static FILTERS: &[&FilterPlugin] = &[
     &expect::PLUGIN,
     &grep::PLUGIN,
     &modify::PLUGIN,
+    &multiline::PLUGIN,
     &nest::PLUGIN,
     &parser::PLUGIN,
     &record_modifier::PLUGIN,

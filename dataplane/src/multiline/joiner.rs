@@ -64,6 +64,11 @@ impl Stream {
         self.groups.iter().flatten().any(Group::is_pending)
     }
 
+    /// Bytes that are in the making.
+    pub fn pending_bytes(&self) -> u64 {
+        self.groups.iter().flatten().map(Group::pending_bytes).sum()
+    }
+
     /// When the oldest of what is in the making was last added to, nanoseconds since 1970 by the clock that
     /// lines came with.
     pub fn oldest_ns(&self) -> Option<u64> {

@@ -92,15 +92,19 @@ pub struct Given {
 impl Given {
     /// Gives back an event; `body` appends a msgpack map.
     pub fn push(&mut self, time: EventTime, metadata: &[u8], body: impl FnOnce(&mut Vec<u8>)) {
-        event_header_with_metadata(&mut self.bytes, time, metadata);
-        body(&mut self.bytes);
-        self.record_count += 1;
+        body(self.begin(time, metadata));
+        self.end();
     }
 
-    /// Gives back events that are whole already, in the stored form.
-    pub fn push_events(&mut self, events: &[u8], record_count: u64) {
-        self.bytes.extend_from_slice(events);
-        self.record_count += record_count;
+    /// Begins an event, whose body is appended to what is returned; [`end`](Given::end) follows.
+    pub fn begin(&mut self, time: EventTime, metadata: &[u8]) -> &mut Vec<u8> {
+        event_header_with_metadata(&mut self.bytes, time, metadata);
+        &mut self.bytes
+    }
+
+    /// Ends the event.
+    pub fn end(&mut self) {
+        self.record_count += 1;
     }
 
     /// Counts a given event that met a bound before it was whole.

@@ -92,8 +92,7 @@ impl Parsers {
         key: &str,
         problems: &mut Problems,
     ) -> Option<Vec<Arc<dyn Parser>>> {
-        let properties = section.properties.iter();
-        let named = properties.filter(|property| property.is(key) && !property.value.is_empty());
+        let named = section.all(key).filter(|property| !property.value.is_empty());
         // All of them are looked up, so that all unknown ones are told of.
         let parsers: Vec<_> = named.map(|property| self.named(property, problems)).collect();
         parsers.into_iter().collect()
