@@ -89,11 +89,12 @@ fn records_are_those_of_fluent_bit() {
 
 fn record(program: &Path) {
     let start = |case: PathBuf| {
-        // Fluent Bit takes no file for its standard input.
-        let pipe = Command::new("cat").stdin(records(&case)).stdout(Stdio::piped()).spawn();
-        let pipe = pipe.expect("cat runs").stdout.expect("its output is piped");
+        // Fluent Bit takes no file for its standard input, and gives back what filters hold only while it runs.
+        let mut pipe = Command::new("sh");
+        pipe.args(["-c", "cat && sleep 6"]).stdin(records(&case)).stdout(Stdio::piped());
+        let pipe = pipe.spawn().expect("a shell runs").stdout.expect("its output is piped");
         let mut command = Command::new("timeout");
-        command.args(["-s", "INT", "6"]).arg(program).arg("-q").arg("-c").arg(&case).stdin(pipe);
+        command.args(["-s", "INT", "12"]).arg(program).arg("-q").arg("-c").arg(&case).stdin(pipe);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         (case, child.expect("the recorder runs"))
     };

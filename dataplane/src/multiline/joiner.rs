@@ -165,7 +165,9 @@ impl Joiner {
         let context = &mut Context { now, bytes_max, scratch, minute, sink };
         let taken = ask(&plan.parsers, stream, |parser, groups| {
             let chosen = &plan.content_key;
-            let key = chosen.as_deref().or(parser.content_key.as_deref()).unwrap_or(CONTENT_KEY);
+            let Some(key) = chosen.as_deref().or(parser.content_key.as_deref()) else {
+                return Taken::No;
+            };
             let Some(form) = &parser.form else {
                 return take_map(parser, key, record, groups, context);
             };

@@ -114,7 +114,14 @@ fn build(
             return None;
         }
         (Mode::Parser, Some(multiline), key) => {
-            By::Parsers(Arc::new(multiline.with_content_key(key.as_deref())))
+            let multiline = multiline.with_content_key(key.as_deref());
+            for name in multiline.unfit_for_records() {
+                let message =
+                    format!("`{name}` joins nothing: it does not say which key holds the content");
+                let problem = Problem::warning(section.span, message);
+                problems.push(problem.with_help("set `multiline.key_content`"));
+            }
+            By::Parsers(Arc::new(multiline))
         }
         (Mode::PartialMessage, _, None) => {
             refuse(
