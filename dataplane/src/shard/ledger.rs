@@ -20,6 +20,8 @@ pub struct InputLedger {
     pub dropped: [u64; DropCause::ALL.len()],
     /// Records that passed although the parser of the input could not take them, by [`Unparsed`].
     pub unparsed: [u64; Unparsed::ALL.len()],
+    /// Records of several lines that met their limit.
+    pub truncated_records: u64,
     /// Records a filter dropped.
     pub filtered_records: u64,
     /// Records no output matched.
@@ -40,6 +42,7 @@ impl InputLedger {
         self.filtered_records += other.filtered_records;
         self.unrouted_records += other.unrouted_records;
         self.left_records += other.left_records;
+        self.truncated_records += other.truncated_records;
         for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
             *mine += theirs;
         }
@@ -90,11 +93,15 @@ impl fmt::Display for InputLedger {
         }
         write!(f, " + left {}", self.left_records)?;
         match self.unparsed {
-            [0, 0] => Ok(()),
-            [other_form, 0] => write!(f, "; unparsed {other_form}"),
+            [0, 0] => {}
+            [other_form, 0] => write!(f, "; unparsed {other_form}")?,
             [other_form, cut_off] => {
-                write!(f, "; unparsed {} (runaway expressions {cut_off})", other_form + cut_off)
+                write!(f, "; unparsed {} (runaway expressions {cut_off})", other_form + cut_off)?;
             }
+        }
+        match self.truncated_records {
+            0 => Ok(()),
+            count => write!(f, "; truncated {count}"),
         }
     }
 }
@@ -119,6 +126,8 @@ mod tests {
         assert!(ledger.to_string().ends_with(" + left 1; unparsed 2"));
         ledger.unparsed = [2, 1];
         assert!(ledger.to_string().ends_with("; unparsed 3 (runaway expressions 1)"));
+        ledger.truncated_records = 1;
+        assert!(ledger.to_string().ends_with(" 1); truncated 1"));
         let mut twice = ledger.clone();
         twice.add(&ledger);
         assert_eq!((twice.in_records, twice.dropped_records()), (20, 4));
