@@ -121,6 +121,32 @@ fn tail_to_null_allocates_nothing_per_line() {
 }
 
 #[test]
+fn joined_lines_allocate_nothing_per_record() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = support::folder();
+    let path = folder.path().join("lines.log");
+    let cri = "2026-01-31T12:00:00.000000000Z stdout F a line\n2026-01-31T12:00:01.000000000Z stdout P a \n\
+               2026-01-31T12:00:02.000000000Z stderr F other\n2026-01-31T12:00:03.000000000Z stdout F line\nodd\n";
+    let docker = r#"{"log":"a ","stream":"stdout","time":"2026-01-31T12:00:00.000000000Z"}
+{"log":"line\n","stream":"stdout","time":"2026-01-31T12:00:00.000000000Z"}
+"#;
+    for (parser, text) in [("cri", cri), ("docker, cri", docker)] {
+        let measure = |count| {
+            std::fs::write(&path, text.repeat(count)).unwrap();
+            let config = format!(
+                "[INPUT]\n    name tail\n    path {}\n    read_from_head on\n    exit_on_eof on\n    \
+                 offset_key at\n    multiline.parser {parser}\n[OUTPUT]\n    name null\n",
+                path.display()
+            );
+            run(&config, || {})
+        };
+        measure(1_000);
+        let (few, many) = (measure(5_000), measure(45_000));
+        assert_flat(few, many, 40_000, 400);
+    }
+}
+
+#[test]
 fn filters_allocate_nothing_per_record() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = support::folder();

@@ -63,6 +63,8 @@ pub(super) enum LineForm {
 #[derive(Debug)]
 pub struct MultilineParsers {
     parsers: Vec<Arc<MultilineParser>>,
+    /// Names of those that have an error, which was told.
+    wrong: Vec<String>,
     /// `multiline_buffer_limit`.
     buffer_bytes_max: usize,
 }
@@ -70,12 +72,17 @@ pub struct MultilineParsers {
 impl MultilineParsers {
     /// The built-in ones, with the limit of what is in the making, in bytes.
     pub fn new(buffer_bytes_max: usize) -> MultilineParsers {
-        MultilineParsers { parsers: builtin::all(), buffer_bytes_max }
+        MultilineParsers { parsers: builtin::all(), wrong: Vec::new(), buffer_bytes_max }
     }
 
     /// Adds one; the first of a name counts.
     pub(super) fn add(&mut self, parser: MultilineParser) {
         self.parsers.push(Arc::new(parser));
+    }
+
+    /// Knows the name of one that has an error.
+    pub(super) fn add_wrong(&mut self, name: &str) {
+        self.wrong.push(name.to_owned());
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Arc<MultilineParser>> {
@@ -100,6 +107,9 @@ impl MultilineParsers {
                     continue;
                 }
                 is_whole = false;
+                if self.wrong.iter().any(|wrong| wrong.eq_ignore_ascii_case(name)) {
+                    continue;
+                }
                 let message = format!("`{key}`: no multiline parser is named `{name}`");
                 let problem = Problem::error(property.value_span, message);
                 let known = self.parsers.iter().map(|parser| parser.name.as_str());

@@ -123,8 +123,8 @@ impl Joiner {
         Stream { groups, last: 0 }
     }
 
-    /// Takes a line, without its line feed and as it stands. An empty one that no parser takes is passed over, as in
-    /// Fluent Bit, unless there is a carriage return.
+    /// Takes a line, without its line feed. A carriage return at its end is no part of it, but alone it is a line. An
+    /// empty line that no parser takes is passed over. Both are so in Fluent Bit.
     pub fn take_line(
         &mut self,
         stream: &mut Stream,
@@ -132,7 +132,7 @@ impl Joiner {
         now: EventTime,
         sink: &mut dyn RecordSink,
     ) {
-        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        let text = line.strip_suffix(b"\r").filter(|text| !text.is_empty()).unwrap_or(line);
         let Joiner { plan, scratch, minute, body } = self;
         let bytes_max = plan.buffer_bytes_max;
         let context = &mut Context { now, bytes_max, scratch, minute, sink };
@@ -145,7 +145,7 @@ impl Joiner {
             return;
         }
         self.flush(stream, sink);
-        if !line.is_empty() {
+        if !text.is_empty() {
             let first = self.plan.parsers.first().and_then(|parser| parser.content_key.as_deref());
             put_lone(first, text, sink.begin(now, NO_METADATA));
             sink.end(Length::Whole);
@@ -345,7 +345,6 @@ fn take_map(
             let group = group_of(groups, found.group, context);
             return step(rules, text, group, &First::Record(part), context);
         }
-        Kind::EndsWith(_) if text.is_empty() => return Taken::No,
         Kind::EndsWith(Text { text: end, is_negated }) => text.ends_with(end) != *is_negated,
         Kind::Equal(Text { text: wanted, is_negated }) => {
             (found.pattern.unwrap_or(text) == wanted) != *is_negated

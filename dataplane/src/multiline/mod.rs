@@ -37,6 +37,8 @@ mod joiner;
 mod rules;
 mod settings;
 mod stamp;
+#[cfg(test)]
+mod tests;
 
 pub use definition::{Multiline, MultilineParsers};
 pub use joiner::{Joiner, Length, Record, RecordSink, Stream};

@@ -49,19 +49,19 @@ pub fn compile(
     let mut all = MultilineParsers::new(buffer_bytes_max);
     for section in &document.multiline_parsers {
         // Without these the section was refused when it was read.
-        if section.get("name").is_none() || section.get("type").is_none() {
+        let Some(name) = section.get("name").filter(|_| section.get("type").is_some()) else {
             continue;
+        };
+        let Some(parser) = parser(section, parsers, problems) else {
+            all.add_wrong(&name.value);
+            continue;
+        };
+        if all.get(&parser.name).is_some() {
+            let message =
+                format!("multiline parser `{}` exists already: this one is not used", parser.name);
+            warn(section, "name", message, problems);
         }
-        if let Some(parser) = parser(section, parsers, problems) {
-            if all.get(&parser.name).is_some() {
-                let message = format!(
-                    "multiline parser `{}` exists already: this one is not used",
-                    parser.name
-                );
-                warn(section, "name", message, problems);
-            }
-            all.add(parser);
-        }
+        all.add(parser);
     }
     all
 }

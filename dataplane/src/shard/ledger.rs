@@ -21,6 +21,8 @@ pub struct InputLedger {
     /// Records that passed although a parser of the input or of a filter could not take them, by [`Unparsed`]; one
     /// that two could not take counts twice.
     pub unparsed: [u64; Unparsed::ALL.len()],
+    /// Records of several lines that met their limit.
+    pub truncated_records: u64,
     /// Records a filter dropped.
     pub filtered_records: u64,
     /// Records filters took to hold.
@@ -47,6 +49,7 @@ impl InputLedger {
         self.given_records += other.given_records;
         self.unrouted_records += other.unrouted_records;
         self.left_records += other.left_records;
+        self.truncated_records += other.truncated_records;
         for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
             *mine += theirs;
         }
@@ -112,7 +115,11 @@ impl fmt::Display for InputLedger {
             write!(f, " ({})", causes.join(", "))?;
         }
         write!(f, " + left {}", self.left_records)?;
-        Unparsed::fmt_counts(&self.unparsed, f)
+        Unparsed::fmt_counts(&self.unparsed, f)?;
+        match self.truncated_records {
+            0 => Ok(()),
+            count => write!(f, "; truncated {count}"),
+        }
     }
 }
 
@@ -136,6 +143,8 @@ mod tests {
         assert!(ledger.to_string().ends_with(" + left 1; unparsed 2"));
         ledger.unparsed = [2, 1];
         assert!(ledger.to_string().ends_with("; unparsed 3 (runaway expressions 1)"));
+        ledger.truncated_records = 1;
+        assert!(ledger.to_string().ends_with(" 1); truncated 1"));
         (ledger.held_records, ledger.given_records, ledger.delivered_records) = (5, 2, 4);
         assert!(ledger.holds());
         assert!(ledger.to_string().starts_with("in 10 = delivered 4 + joined 3 + dropped 2 ("));

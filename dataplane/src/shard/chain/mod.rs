@@ -284,10 +284,12 @@ impl Chain {
     /// Counts what a stream gave back, and charges what it holds now to the meter of its input.
     fn account(&mut self, shard: &mut Shard, stream: &mut Stream, given: &Given) {
         let input = stream.origin.input;
-        self.counters[usize::from(stream.filter.0)].given_records += given.record_count();
-        self.counters[usize::from(stream.filter.0)].truncated_records += given.truncated_count();
+        let counters = &mut self.counters[usize::from(stream.filter.0)];
+        counters.given_records += given.record_count();
+        counters.truncated_records += given.truncated_count();
         let at = usize::from(input.0);
         shard.ledgers[at].given_records += given.record_count();
+        shard.ledgers[at].truncated_records += given.truncated_count();
         let before = std::mem::replace(&mut stream.held, stream.state.held());
         let change = match (before.bytes, stream.held.bytes) {
             (before, now) if now > before => shard.meters[at].add(now - before),
