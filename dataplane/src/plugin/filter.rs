@@ -46,6 +46,11 @@ pub enum Verdict {
     Keep,
     /// Is gone, counted by the filter.
     Drop,
+    /// Goes on as it came, because the filter could not do its work on it: counted.
+    Fail,
+    /// Is replaced by so many events, which [`Record::replacement`] was given: whole, and in the stored form. The
+    /// filters behind see each of them.
+    Replace(u32),
     /// Enters the pipeline again under the tag that [`Record::new_tag`] was given.
     Retag(Original),
 }

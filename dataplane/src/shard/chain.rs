@@ -25,8 +25,10 @@ pub struct FilterCounters {
     pub dropped_records: u64,
     /// Records it re-tagged; the original went on too where it was kept.
     pub retagged_records: u64,
-    /// Copies it added: re-tagged records whose original was kept.
+    /// Records it added: re-tagged ones whose original was kept, and what one was split into, but for the first.
     pub added_records: u64,
+    /// Records it failed on; they went on as they came.
+    pub failed_records: u64,
     /// Records it would have re-tagged once too often, or when too many waited; they went on as they were.
     pub refused_retags: u64,
 }
@@ -37,18 +39,23 @@ impl FilterCounters {
         self.dropped_records += other.dropped_records;
         self.retagged_records += other.retagged_records;
         self.added_records += other.added_records;
+        self.failed_records += other.failed_records;
         self.refused_retags += other.refused_retags;
     }
 }
 
-/// `dropped 3 records, re-tagged 2, added 1`
+/// `dropped 3 records, re-tagged 2, added 1, failed on 4`
 impl fmt::Display for FilterCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "dropped {} records, re-tagged {}, added {}",
             self.dropped_records, self.retagged_records, self.added_records
-        )
+        )?;
+        match self.failed_records {
+            0 => Ok(()),
+            count => write!(f, ", failed on {count}"),
+        }
     }
 }
 
@@ -62,6 +69,8 @@ pub struct Chain {
     /// Re-tagged records that wait, and those being worked on.
     waiting: Retagged,
     entering: Retagged,
+    /// Buffers for events that replace records, one for each filter at work that splits.
+    spares: Vec<Vec<u8>>,
 }
 
 impl Chain {
@@ -211,12 +220,23 @@ impl Chain {
         let Some(mut record) = Record::new(tag, event, &mut self.work) else {
             return Fate::Untouched;
         };
-        for id in filters {
+        for (position, id) in filters.iter().enumerate() {
             let index = usize::from(id.0);
             let counters = &mut self.counters[index];
             match self.filters[index].apply(&mut record) {
                 Verdict::Keep => {}
-                Verdict::Drop => {
+                Verdict::Fail => counters.failed_records += 1,
+                Verdict::Replace(count) if count > 0 => {
+                    let added = u64::from(count) - 1;
+                    counters.added_records += added;
+                    target.ledger().added_records += added;
+                    let spare = self.spares.pop().unwrap_or_default();
+                    let events = std::mem::replace(record.replacement(), spare);
+                    self.pass_all(&filters[position + 1..], tag, (&events, count), retags, target);
+                    self.keep_spare(events);
+                    return Fate::Gone;
+                }
+                Verdict::Drop | Verdict::Replace(_) => {
                     counters.dropped_records += 1;
                     target.ledger().filtered_records += 1;
                     return Fate::Gone;
@@ -244,7 +264,36 @@ impl Chain {
         target.write(&record);
         Fate::Placed
     }
+
+    /// Lets the filters behind one that replaced a record see what it made of it.
+    fn pass_all(
+        &mut self,
+        filters: &[FilterId],
+        tag: &[u8],
+        (events, count): (&[u8], u32),
+        retags: Retags,
+        target: &mut Target<'_>,
+    ) {
+        if filters.is_empty() {
+            return target.place_apart(events, count);
+        }
+        for event in Events::new(events) {
+            let event = event.expect("filters make whole v2 events");
+            if let Fate::Untouched = self.pass(filters, tag, event, retags, target) {
+                target.place_apart(event.bytes, 1);
+            }
+        }
+    }
+
+    fn keep_spare(&mut self, mut events: Vec<u8>) {
+        events.clear();
+        events.shrink_to(REPLACEMENT_BYTES_KEPT);
+        self.spares.push(events);
+    }
 }
+
+/// What a buffer of replacements keeps between records.
+const REPLACEMENT_BYTES_KEPT: usize = 1 << 20;
 
 /// Bytes of a batch that go on as they are and have not been copied yet.
 #[derive(Default)]
@@ -295,6 +344,12 @@ impl Target<'_> {
         self.place(1, record.room_bytes(), |out| record.write(out));
     }
 
+    /// Copies events that are no part of the batch.
+    fn place_apart(&mut self, events: &[u8], record_count: u32) {
+        self.copy_run();
+        self.place(record_count, events.len(), |out| out.extend_from_slice(events));
+    }
+
     fn place(&mut self, record_count: u32, room_bytes: usize, put: impl FnOnce(&mut Vec<u8>)) {
         if record_count == 0 {
             return;
@@ -317,6 +372,7 @@ mod tests {
 
     use crate::chunk::InputId;
     use crate::codec::json::encode_value;
+    use crate::codec::json_text::{JsonOptions, put_json};
     use crate::event::encoder::event_header;
     use crate::event::reader::Events;
     use crate::event::record::{Record, Workspace};
@@ -444,6 +500,75 @@ mod tests {
         let refused: u64 = shard.filter_counters().iter().map(|done| done.refused_retags).sum();
         assert!(refused > 0);
         assert!(shard.close()[0].holds());
+    }
+
+    /// Replaces a record by so many of its own, numbered under a key; where the number is missing it fails.
+    struct Splitter(&'static str, Option<u32>);
+
+    impl Filter for Splitter {
+        fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+            let Splitter(key, Some(count)) = *self else { return Verdict::Fail };
+            for number in 0..count {
+                let mut body = vec![0x82, 0xa1, b'k'];
+                body.extend_from_slice(record.get(b"k").unwrap_or(&[0xc0]));
+                body.extend_from_slice(&[0xa1, key.as_bytes()[0], number as u8]);
+                let time = record.time();
+                event_header(record.replacement(), time);
+                record.replacement().extend_from_slice(&body);
+            }
+            Verdict::Replace(count)
+        }
+    }
+
+    #[test]
+    fn filters_behind_see_each_part_of_a_split_record() {
+        let splitter = |key, count| Box::new(Splitter(key, count)) as Box<dyn Filter>;
+        let open = |name: &str, keys| {
+            open(FILTERS.iter().find(|plugin| plugin.name == name).unwrap(), keys)
+        };
+        let filters = vec![
+            splitter("n", None),
+            splitter("a", Some(3)),
+            open("grep", &[("exclude", "k drop")]),
+            open("modify", &[("add", "z 1")]),
+            splitter("b", Some(2)),
+            open("modify", &[("condition", "key_exists nope"), ("add", "y 1")]),
+        ];
+        let records = [r#"{"k":"x"}"#, r#"{"k":"drop"}"#, r#"{"k":"y"}"#].map(str::to_owned);
+        let mut shard = shard(filters);
+        let mut sink = shard.sink(InputId(0));
+        let batch = events(&records);
+        sink.open(b"t", batch.len()).bytes.extend_from_slice(&batch);
+        sink.commit(3);
+        shard.seal_all();
+        let task = shard.next_task(OutputId(0)).unwrap();
+        let bodies: Vec<String> = Events::new(task.chunk.bytes())
+            .map(|event| {
+                let mut json = Vec::new();
+                put_json(event.unwrap().body, JsonOptions::default(), &mut json).unwrap();
+                String::from_utf8(json).unwrap()
+            })
+            .collect();
+        let expected = |key| [0, 1].map(|number| format!(r#"{{"k":"{key}","b":{number}}}"#));
+        let both = |key| [expected(key), expected(key), expected(key)].concat();
+        assert_eq!(bodies, [both("x"), both("y")].concat());
+        assert_eq!(task.chunk.record_count(), 12);
+        let ledger = shard.ledger(InputId(0));
+        assert_eq!((ledger.added_records, ledger.filtered_records), (6 + 6, 3));
+        let counters = shard.filter_counters();
+        assert_eq!((counters[0].failed_records, counters[1].added_records), (3, 6));
+        assert_eq!(counters[0].to_string(), "dropped 0 records, re-tagged 0, added 0, failed on 3");
+        let mut none = shard_of_nothing();
+        let mut sink = none.sink(InputId(0));
+        sink.open(b"t", batch.len()).bytes.extend_from_slice(&batch);
+        sink.commit(3);
+        assert!(!none.has_open());
+        assert_eq!(none.filter_counters()[0].dropped_records, 3);
+        assert!(none.close()[0].holds());
+    }
+
+    fn shard_of_nothing() -> Shard {
+        shard(vec![Box::new(Splitter("n", Some(0)))])
     }
 
     proptest! {
