@@ -41,6 +41,11 @@ pub const MULTILINE_GROUPS_MAX: usize = 16;
 pub const MULTILINE_METADATA_MAX: usize = 64 * 1024;
 /// Memory that a stream keeps for its next record: ten thousand quiet files must not hold megabytes each.
 pub const MULTILINE_KEPT_BYTES: usize = 16 * 1024;
+/// Streams of filters that hold records, on one shard; where tags are more, the oldest streams make room and what
+/// they hold goes on. Their bytes count for the memory limits of their inputs.
+pub const HELD_STREAMS_MAX: usize = 4096;
+/// How often a shard looks for held records that are due.
+pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines the log holds while its reader is slow; the rest is counted and dropped.
 pub const LOG_LINES_MAX: usize = 8192;
 /// Time between a plugin's last flush and its exit call: some say OK before they have sent.
