@@ -41,6 +41,7 @@ pub struct Workspace {
     fields: Vec<Field>,
     arena: Vec<u8>,
     new_tag: Vec<u8>,
+    replacement: Vec<u8>,
 }
 
 /// The most an arena keeps between records: one huge record must not hold its memory for ever.
@@ -259,6 +260,11 @@ impl<'a> Record<'a> {
         }
         self.write_body(out);
         out
+    }
+
+    /// Where a filter puts the events that replace the record. Whoever reads them empties it.
+    pub fn replacement(&mut self) -> &mut Vec<u8> {
+        &mut self.work.replacement
     }
 
     /// The bytes of the event as it came; what was changed is not in them.

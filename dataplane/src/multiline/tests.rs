@@ -9,24 +9,32 @@ use crate::limits::MULTILINE_GROUPS_MAX;
 use crate::multiline::{Joiner, Length, MultilineParsers, Record, RecordSink, Stream};
 use crate::plugin::testing::section;
 
-/// Finished records: time, metadata, body, and whether they were cut.
+/// Finished records.
 #[derive(Default)]
 struct Finished {
-    records: Vec<(EventTime, Vec<u8>, Vec<u8>, Option<Length>)>,
+    records: Vec<One>,
+}
+
+struct One {
+    time: EventTime,
+    metadata: Vec<u8>,
+    body: Vec<u8>,
+    length: Option<Length>,
 }
 
 impl RecordSink for Finished {
     fn begin(&mut self, time: EventTime, metadata: &[u8]) -> &mut Vec<u8> {
-        self.records.push((time, metadata.to_vec(), Vec::new(), None));
-        &mut self.records.last_mut().unwrap().2
+        let metadata = metadata.to_vec();
+        self.records.push(One { time, metadata, body: Vec::new(), length: None });
+        &mut self.records.last_mut().unwrap().body
     }
 
     fn end(&mut self, length: Length) {
-        let (_, metadata, body, end) = self.records.last_mut().unwrap();
-        for map in [metadata, body] {
+        let one = self.records.last_mut().unwrap();
+        for map in [&one.metadata, &one.body] {
             rmpv::decode::read_value(&mut map.as_slice()).unwrap();
         }
-        assert_eq!(end.replace(length), None);
+        assert_eq!(one.length.replace(length), None);
     }
 }
 
@@ -38,7 +46,7 @@ impl Finished {
             Some(Some(Head::Str(text))) => String::from_utf8_lossy(text).into_owned(),
             other => format!("{other:?}"),
         };
-        self.records.iter().map(|(_, _, body, _)| text(body)).collect()
+        self.records.iter().map(|one| text(&one.body)).collect()
     }
 }
 
@@ -100,11 +108,14 @@ fn records_are_joined_by_the_chosen_key_and_bear_all_metadata_once() {
     bench.record(9, NONE, &[("log", "no text")]);
     let [joined, other, without] = bench.finished.records.as_slice() else { panic!() };
     let text = "Traceback (most recent call last):\n  File x\n    code";
-    assert_eq!(joined.2, map(&[("k", "1"), ("text", text), ("l", "1")]));
-    assert_eq!((joined.0.secs, joined.3), (5, Some(Length::Whole)));
-    assert_eq!(joined.1, map(&[("a", "1"), ("b", "2"), ("a", "3")]));
-    assert_eq!(other.2, map(&[("text", "other"), ("log", "Traceback (most recent call last):")]));
-    assert_eq!(without.2, map(&[("log", "no text")]));
+    assert_eq!(joined.body, map(&[("k", "1"), ("text", text), ("l", "1")]));
+    assert_eq!((joined.time.secs, joined.length), (5, Some(Length::Whole)));
+    assert_eq!(joined.metadata, map(&[("a", "1"), ("b", "2"), ("a", "3")]));
+    assert_eq!(
+        other.body,
+        map(&[("text", "other"), ("log", "Traceback (most recent call last):")])
+    );
+    assert_eq!(without.body, map(&[("log", "no text")]));
 }
 
 #[test]
@@ -115,9 +126,9 @@ fn the_content_of_a_record_may_be_a_line_of_a_runtime() {
     bench.record(7, NONE, &[("message", "never a time stdout F alone")]);
     assert_eq!(bench.finished.texts("log"), ["a b", "alone"]);
     let [joined, alone] = bench.finished.records.as_slice() else { panic!() };
-    assert_eq!(joined.0, EventTime { secs: 1_704_164_645, nanos: 500_000_000 });
-    assert_eq!(joined.1, map(&[("m", "1")]));
-    assert_eq!(alone.0.secs, 7);
+    assert_eq!(joined.time, EventTime { secs: 1_704_164_645, nanos: 500_000_000 });
+    assert_eq!(joined.metadata, map(&[("m", "1")]));
+    assert_eq!(alone.time.secs, 7);
 }
 
 #[test]
@@ -128,14 +139,15 @@ fn what_meets_the_limit_goes_on_in_another_record_and_says_so() {
     bench.line(1, "2024-01-02T03:04:05.3Z stdout F d");
     // The character that does not fit is not cut in halves.
     assert_eq!(bench.finished.texts("log"), ["aaaabb", "éccccc", "ccd"]);
-    let lengths: Vec<_> = bench.finished.records.iter().map(|record| record.3.unwrap()).collect();
+    let lengths: Vec<_> =
+        bench.finished.records.iter().map(|record| record.length.unwrap()).collect();
     assert_eq!(lengths, [Length::Truncated, Length::Truncated, Length::Whole]);
     let cut = [&[0x81][..], b"\xb3multiline_truncated\xc3"].concat();
-    assert_eq!(bench.finished.records[0].1, cut);
-    assert_eq!(bench.finished.records[2].1, NONE);
+    assert_eq!(bench.finished.records[0].metadata, cut);
+    assert_eq!(bench.finished.records[2].metadata, NONE);
     // One that is whole at once waits for nothing and meets no limit.
     bench.line(1, "2024-01-02T03:04:05.3Z stdout F far beyond the limit");
-    assert_eq!(bench.finished.records[3].3, Some(Length::Whole));
+    assert_eq!(bench.finished.records[3].length, Some(Length::Whole));
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub struct InputLedger {
     pub in_records: u64,
     /// Bytes of events appended.
     pub in_bytes: u64,
-    /// Records added by filters that re-tag and keep.
+    /// Records added by filters that re-tag and keep, or split.
     pub added_records: u64,
     /// Records every output they were routed to has taken.
     pub delivered_records: u64,

@@ -48,6 +48,8 @@ pub struct Chain {
     streams: Vec<Streams>,
     /// Buffers of stages that are over.
     spare: Vec<Given>,
+    /// Buffers for events that replace records, one for each filter at work that splits.
+    replacements: Vec<Vec<u8>>,
 }
 
 impl Chain {
@@ -312,6 +314,7 @@ impl Chain {
 }
 
 /// What is the same for all records of a batch on their way to the next filter that holds, or to the end.
+#[derive(Clone, Copy)]
 struct Stage<'s> {
     filters: &'s [FilterId],
     tag: &'s [u8],
@@ -338,9 +341,8 @@ impl Chain {
         target: &mut Target<'_>,
         holding: Option<&mut Holding>,
     ) -> Fate {
-        let Chain { filters, counters, work, waiting, .. } = self;
         let record = match event.kind {
-            EventKind::Log => Record::new(stage.tag, event, work),
+            EventKind::Log => Record::new(stage.tag, event, &mut self.work),
             EventKind::GroupStart | EventKind::GroupEnd => None,
         };
         let Some(mut record) = record else {
@@ -350,21 +352,28 @@ impl Chain {
             given.passing().extend_from_slice(event.bytes);
             return Fate::Placed;
         };
-        let mut heed = |verdict,
-                        id: FilterId,
-                        record: &mut Record<'_>,
-                        ledger: &mut InputLedger| {
-            heed(verdict, &mut counters[usize::from(id.0)], record, waiting, stage.origin, ledger)
-        };
-        for id in stage.filters {
-            let verdict = filters[usize::from(id.0)].apply(&mut record);
-            if heed(verdict, *id, &mut record, target.ledger()).is_break() {
+        let (waiting, origin) = (&mut self.waiting, stage.origin);
+        for (position, id) in stage.filters.iter().enumerate() {
+            let verdict = self.filters[usize::from(id.0)].apply(&mut record);
+            let counters = &mut self.counters[usize::from(id.0)];
+            if let Verdict::Replace(count @ 1..) = verdict {
+                counters.added_records += u64::from(count) - 1;
+                target.ledger().added_records += u64::from(count) - 1;
+                let buffer = self.replacements.pop().unwrap_or_default();
+                let events = std::mem::replace(record.replacement(), buffer);
+                let behind = Stage { filters: &stage.filters[position + 1..], ..*stage };
+                self.pass_all(&behind, &events, count, target, holding);
+                self.keep_replacement(events);
+                return Fate::Gone;
+            }
+            if heed(verdict, counters, &mut record, waiting, origin, target.ledger()).is_break() {
                 return Fate::Gone;
             }
         }
         if let Some(Holding { stream, given, .. }) = holding {
             let verdict = stream.state.apply(&mut record, stage.clock, given);
-            if heed(verdict, stream.filter, &mut record, target.ledger()).is_break() {
+            let counters = &mut self.counters[usize::from(stream.filter.0)];
+            if heed(verdict, counters, &mut record, waiting, origin, target.ledger()).is_break() {
                 return Fate::Gone;
             }
             record.write(given.passing());
@@ -376,7 +385,36 @@ impl Chain {
         target.write(&record);
         Fate::Placed
     }
+
+    /// Lets the filters behind one that replaced a record see what it made of it.
+    fn pass_all(
+        &mut self,
+        stage: &Stage<'_>,
+        events: &[u8],
+        count: u32,
+        target: &mut Target<'_>,
+        mut holding: Option<&mut Holding>,
+    ) {
+        if stage.filters.is_empty() && holding.is_none() {
+            return target.place_apart(events, count);
+        }
+        for event in Events::new(events) {
+            let event = event.expect("filters make whole v2 events");
+            if let Fate::Untouched = self.pass(stage, event, target, holding.as_deref_mut()) {
+                target.place_apart(event.bytes, 1);
+            }
+        }
+    }
+
+    fn keep_replacement(&mut self, mut events: Vec<u8>) {
+        events.clear();
+        events.shrink_to(REPLACEMENT_BYTES_KEPT);
+        self.replacements.push(events);
+    }
 }
+
+/// What a buffer of replacements keeps between records.
+const REPLACEMENT_BYTES_KEPT: usize = 1 << 20;
 
 /// Counts what a filter said of a record, and says whether the record goes on.
 fn heed(
@@ -389,7 +427,12 @@ fn heed(
 ) -> ControlFlow<()> {
     match verdict {
         Verdict::Keep => ControlFlow::Continue(()),
-        Verdict::Drop => {
+        Verdict::Fail => {
+            counters.failed_records += 1;
+            ControlFlow::Continue(())
+        }
+        // Nothing in its place is a drop.
+        Verdict::Drop | Verdict::Replace(_) => {
             counters.dropped_records += 1;
             ledger.filtered_records += 1;
             ControlFlow::Break(())

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use crate::chunk::InputId;
 use crate::codec::json::encode_value;
+use crate::codec::json_text::{JsonOptions, put_json};
 use crate::event::encoder::event_header;
 use crate::event::reader::Events;
 use crate::event::record::{Record, Workspace};
@@ -139,6 +140,74 @@ fn filters_that_multiply_records_are_bounded() {
     let refused: u64 = shard.filter_counters().iter().map(|done| done.refused_retags).sum();
     assert!(refused > 0);
     assert!(shard.close()[0].holds());
+}
+
+/// Replaces a record by so many of its own, numbered under a key; where the number is missing it fails.
+struct Splitter(&'static str, Option<u32>);
+
+impl Filter for Splitter {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let Splitter(key, Some(count)) = *self else { return Verdict::Fail };
+        for number in 0..count {
+            let mut body = vec![0x82, 0xa1, b'k'];
+            body.extend_from_slice(record.get(b"k").unwrap_or(&[0xc0]));
+            body.extend_from_slice(&[0xa1, key.as_bytes()[0], number as u8]);
+            let time = record.time();
+            event_header(record.replacement(), time);
+            record.replacement().extend_from_slice(&body);
+        }
+        Verdict::Replace(count)
+    }
+}
+
+#[test]
+fn filters_behind_see_each_part_of_a_split_record() {
+    let splitter = |key, count| Box::new(Splitter(key, count)) as Box<dyn Filter>;
+    let open =
+        |name: &str, keys| open(FILTERS.iter().find(|plugin| plugin.name == name).unwrap(), keys);
+    let filters = vec![
+        splitter("n", None),
+        splitter("a", Some(3)),
+        open("grep", &[("exclude", "k drop")]),
+        open("modify", &[("add", "z 1")]),
+        splitter("b", Some(2)),
+        open("modify", &[("condition", "key_exists nope"), ("add", "y 1")]),
+    ];
+    let records = [r#"{"k":"x"}"#, r#"{"k":"drop"}"#, r#"{"k":"y"}"#].map(str::to_owned);
+    let mut shard = shard(filters);
+    let mut sink = shard.sink(InputId(0));
+    let batch = events(&records);
+    sink.open(b"t", batch.len()).bytes.extend_from_slice(&batch);
+    sink.commit(3);
+    shard.seal_all();
+    let task = shard.next_task(OutputId(0)).unwrap();
+    let bodies: Vec<String> = Events::new(task.chunk.bytes())
+        .map(|event| {
+            let mut json = Vec::new();
+            put_json(event.unwrap().body, JsonOptions::default(), &mut json).unwrap();
+            String::from_utf8(json).unwrap()
+        })
+        .collect();
+    let expected = |key| [0, 1].map(|number| format!(r#"{{"k":"{key}","b":{number}}}"#));
+    let both = |key| [expected(key), expected(key), expected(key)].concat();
+    assert_eq!(bodies, [both("x"), both("y")].concat());
+    assert_eq!(task.chunk.record_count(), 12);
+    let ledger = shard.ledger(InputId(0));
+    assert_eq!((ledger.added_records, ledger.filtered_records), (6 + 6, 3));
+    let counters = shard.filter_counters();
+    assert_eq!((counters[0].failed_records, counters[1].added_records), (3, 6));
+    assert_eq!(counters[0].to_string(), "dropped 0 records, re-tagged 0, added 0, failed on 3");
+    let mut none = shard_of_nothing();
+    let mut sink = none.sink(InputId(0));
+    sink.open(b"t", batch.len()).bytes.extend_from_slice(&batch);
+    sink.commit(3);
+    assert!(!none.has_open());
+    assert_eq!(none.filter_counters()[0].dropped_records, 3);
+    assert!(none.close()[0].holds());
+}
+
+fn shard_of_nothing() -> Shard {
+    shard(vec![Box::new(Splitter("n", Some(0)))])
 }
 
 proptest! {
