@@ -202,6 +202,30 @@ fn the_parser_filter_allocates_nothing_per_record() {
 }
 
 #[test]
+fn the_multiline_filter_allocates_nothing_per_record() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = support::folder();
+    let path = folder.path().join("lines.log");
+    for buffer in ["on", "off"] {
+        let measure = |count: usize| {
+            let trace = "java.lang.Error: one\n\tat a.A.a(A.java:1)\n\tat a.A.b(A.java:2)\nplain\n";
+            std::fs::write(&path, trace.repeat(count)).unwrap();
+            let config = format!(
+                "[INPUT]\n    name tail\n    tag a\n    path {}\n    read_from_head on\n    exit_on_eof on\n\
+                 [FILTER]\n    name multiline\n    match *\n    multiline.parser go, java\n    \
+                 multiline.key_content log\n    buffer {buffer}\n\
+                 [FILTER]\n    name modify\n    match *\n    set a b\n[OUTPUT]\n    name null\n    match *\n",
+                path.display()
+            );
+            run(&config, || {})
+        };
+        measure(1_000);
+        let (few, many) = (measure(5_000), measure(20_000));
+        assert_flat(few, many, 60_000, 100);
+    }
+}
+
+#[test]
 fn forward_to_null_allocates_nothing_per_event() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let events: Vec<u8> = (0..1000)

@@ -167,3 +167,36 @@ impl<F: Fn() -> Box<dyn FilterStream>> Filter for Streams<F> {
         Some((self.0)())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filters::testing::{errors, open};
+
+    #[test]
+    fn settings_that_join_nothing_are_refused() {
+        for (keys, error) in [
+            (&[][..], "`multiline` needs `multiline.parser`"),
+            (
+                &[("multiline.parser", "jave")],
+                "`multiline.parser`: no multiline parser is named `jave`",
+            ),
+            (
+                &[("mode", "partial_message")],
+                "`mode partial_message` needs `multiline.key_content`",
+            ),
+            (
+                &[("mode", "partial_message"), ("multiline.key_content", "log"), ("buffer", "off")],
+                "`mode partial_message` needs `buffer on`",
+            ),
+        ] {
+            assert_eq!(errors(&PLUGIN, keys), [error]);
+        }
+        assert_eq!(
+            errors(&PLUGIN, &[("multiline.parser", "java"), ("debug_flush", "on")]).len(),
+            1
+        );
+        let streams = open(&PLUGIN, &[("multiline.parser", "docker, cri"), ("debug_flush", "off")]);
+        assert!(streams.open_stream().is_some());
+    }
+}
