@@ -245,6 +245,7 @@ fn a_record_without_end_is_cut_and_counted() {
     assert_eq!(law.came_in, 201);
     let cut = law.line.split("; truncated ").nth(1).and_then(|count| count.parse::<u64>().ok());
     assert!(cut.is_some_and(|cut| cut > 0), "{}", ended.log);
+    assert_eq!(ended.log.matches("multiline message truncated due to buffer limit").count(), 1);
     assert!(ended.log.contains("gave back ") && ended.log.matches("; truncated ").count() >= 3);
     assert!(ended.text().lines().all(|line| line.len() < 6_000));
 }

@@ -6,14 +6,13 @@
 mod joined;
 mod partial;
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::{CommaList, Problem, Problems, Section, Settings, Size};
 
-use crate::filters::multiline::joined::JoinedStream;
+use crate::filters::multiline::joined::{JoinedStream, Shared};
 use crate::filters::multiline::partial::{PartialStream, Warning};
 use crate::multiline::{Joiner, Multiline};
 use crate::plugin::descriptor::{BuildContext, FilterPlugin};
@@ -144,9 +143,9 @@ impl FilterDefinition for MultilineFilter {
         let wait = self.wait;
         match &self.by {
             By::Parsers(multiline) => {
-                let joiner = Rc::new(RefCell::new(Joiner::new(Arc::clone(multiline))));
+                let shared = Shared::new(Joiner::new(Arc::clone(multiline)), place.log.clone());
                 Box::new(Streams(move || {
-                    Box::new(JoinedStream::new(Rc::clone(&joiner), wait)) as _
+                    Box::new(JoinedStream::new(Rc::clone(&shared), wait)) as _
                 }))
             }
             By::Marks { content_key } => {
