@@ -1,14 +1,14 @@
 //! A record on its way through filters: a lazy view of one event, and what was changed of it.
 //!
-//! A lookup scans the bytes of the event. The first change builds an index of its fields: where key and value lie,
-//! in the event or, if they are new, in a scratch arena. The record is written once, after the last filter, and
-//! neighbours that nobody touched are copied as one run. Index and arena are kept from record to record, so a
-//! record costs no allocation.
+//! One walk over the event makes an index of its fields: where key and value lie, in the event or, if they are new, in
+//! a scratch arena. The record is written once, after the last filter, and neighbours that nobody touched are copied
+//! as one run. Index and arena are kept from record to record, so a record costs no allocation.
 
 use crate::event::encoder::{event_header_with_metadata, put_map_len, put_str, put_str_len};
 use crate::event::msgpack::{Head, map_entries, read_head};
 use crate::event::reader::Event;
 use crate::event::time::EventTime;
+use crate::kernel::msgpack_skip::skip_value;
 
 /// Where a key or a value lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,10 +52,7 @@ pub struct Record<'a> {
     tag: &'a [u8],
     event: Event<'a>,
     time: EventTime,
-    /// The map that holds where there is no index.
-    body: Piece,
     work: &'a mut Workspace,
-    is_indexed: bool,
     is_changed: bool,
 }
 
@@ -65,12 +62,10 @@ impl<'a> Record<'a> {
         if !matches!(event.body.first(), Some(0x80..=0x8f | 0xde | 0xdf)) {
             return None;
         }
-        work.fields.clear();
+        index(event.body, &mut work.fields);
         work.arena.clear();
         work.arena.shrink_to(ARENA_BYTES_KEPT);
-        let body = Piece { start: 0, end: event.body.len() as u32, home: Home::Body };
-        let (is_indexed, is_changed) = (false, false);
-        Some(Record { tag, event, time: event.time, body, work, is_indexed, is_changed })
+        Some(Record { tag, event, time: event.time, work, is_changed: false })
     }
 
     /// Its tag.
@@ -99,25 +94,25 @@ impl<'a> Record<'a> {
         self.time = time;
     }
 
-    /// Puts another map in the place of all its fields.
+    /// Puts the entries of another map, which lies in the record, in the place of all its fields.
     pub fn replace_body(&mut self, map: Piece) {
-        self.work.fields.clear();
-        self.body = map;
-        self.is_indexed = false;
+        let mut fields = std::mem::take(&mut self.work.fields);
+        fields.clear();
+        self.fields_of(map, &mut fields);
+        self.work.fields = fields;
         self.is_changed = true;
     }
 
     /// Its keys and values, in order.
     pub fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let untouched = if self.is_indexed { &[0x80] } else { self.bytes(self.body) };
         let fields = self.work.fields.iter();
-        let fields = fields.map(|field| (self.bytes(field.key), self.bytes(field.value)));
-        map_entries(untouched).chain(fields)
+        fields.map(|field| (self.bytes(field.key), self.bytes(field.value)))
     }
 
     /// The value of a string key; the last of repeated ones.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.entries().filter(|(key, _)| is_str(key, name)).map(|(_, value)| value).last()
+        let is_named = |field: &&Field| is_str(self.bytes(field.key), name);
+        self.work.fields.iter().rfind(is_named).map(|field| self.bytes(field.value))
     }
 
     /// Whether a string key is there.
@@ -126,14 +121,12 @@ impl<'a> Record<'a> {
     }
 
     /// The fields, to be looked at by position.
-    pub fn fields(&mut self) -> &[Field] {
-        self.index();
+    pub fn fields(&self) -> &[Field] {
         &self.work.fields
     }
 
     /// Position of the last field with that string key.
-    pub fn position(&mut self, name: &[u8]) -> Option<usize> {
-        self.index();
+    pub fn position(&self, name: &[u8]) -> Option<usize> {
         self.work.fields.iter().rposition(|field| is_str(self.bytes(field.key), name))
     }
 
@@ -148,7 +141,6 @@ impl<'a> Record<'a> {
 
     /// Keeps the fields for which `keeps` holds, given key and value. Returns how many are gone.
     pub fn retain(&mut self, mut keeps: impl FnMut(&[u8], &[u8]) -> bool) -> usize {
-        self.index();
         let mut fields = std::mem::take(&mut self.work.fields);
         let before = fields.len();
         fields.retain(|field| keeps(self.bytes(field.key), self.bytes(field.value)));
@@ -179,12 +171,11 @@ impl<'a> Record<'a> {
 
     /// Whether it has no fields.
     pub fn is_empty(&self) -> bool {
-        self.entries().next().is_none()
+        self.work.fields.is_empty()
     }
 
     /// The fields, to be changed.
     pub fn edit(&mut self) -> &mut Vec<Field> {
-        self.index();
         self.is_changed = true;
         &mut self.work.fields
     }
@@ -255,8 +246,8 @@ impl<'a> Record<'a> {
 
     /// Its body, a map, as it is now; written to `out` where it lies in pieces.
     pub fn body<'s>(&'s self, out: &'s mut Vec<u8>) -> &'s [u8] {
-        if !self.is_indexed {
-            return self.bytes(self.body);
+        if !self.is_changed {
+            return self.event.body;
         }
         self.write_body(out);
         out
@@ -279,9 +270,6 @@ impl<'a> Record<'a> {
         }
         let head_bytes = self.event.bytes.len() - self.event.body.len();
         let size = |piece: Piece| (piece.end - piece.start) as usize;
-        if !self.is_indexed {
-            return head_bytes + crate::event::encoder::HEADER_BYTES + size(self.body);
-        }
         let fields = self.work.fields.iter();
         let fields: usize = fields.map(|field| size(field.key) + size(field.value)).sum();
         head_bytes + crate::event::encoder::HEADER_BYTES + 5 + fields
@@ -299,8 +287,8 @@ impl<'a> Record<'a> {
 
     /// Appends the body, with what was changed.
     pub fn write_body(&self, out: &mut Vec<u8>) {
-        if !self.is_indexed {
-            out.extend_from_slice(self.bytes(self.body));
+        if !self.is_changed {
+            out.extend_from_slice(self.event.body);
             return;
         }
         put_map_len(out, self.work.fields.len());
@@ -325,16 +313,6 @@ impl<'a> Record<'a> {
         }
     }
 
-    fn index(&mut self) {
-        if self.is_indexed {
-            return;
-        }
-        self.is_indexed = true;
-        let mut fields = std::mem::take(&mut self.work.fields);
-        self.fields_of(self.body, &mut fields);
-        self.work.fields = fields;
-    }
-
     fn copy_to_arena(&mut self, piece: Piece) {
         let range = piece.start as usize..piece.end as usize;
         match piece.home {
@@ -344,14 +322,39 @@ impl<'a> Record<'a> {
     }
 }
 
+/// Where the fields of a body lie.
+fn index(body: &[u8], fields: &mut Vec<Field>) {
+    fields.clear();
+    let mut rest = body;
+    let Some(Head::Map(count)) = read_head(&mut rest) else { return };
+    let mut at = body.len() - rest.len();
+    let mut take = || {
+        let start = at;
+        at += skip_value(&body[start..]).ok()?;
+        Some(Piece { start: start as u32, end: at as u32, home: Home::Body })
+    };
+    for _ in 0..count {
+        let (Some(key), Some(value)) = (take(), take()) else { return };
+        fields.push(Field { key, value });
+    }
+}
+
 /// Whether a msgpack value is this string.
+#[inline]
 pub fn is_str(value: &[u8], text: &[u8]) -> bool {
     // The length first: nearly all keys differ in it.
     value.len() > text.len() && str_of(value) == Some(text)
 }
 
 /// The text of a msgpack string.
+#[inline]
 pub fn str_of(value: &[u8]) -> Option<&[u8]> {
+    // A short string, as nearly all keys are.
+    if let [head @ 0xa0..=0xbf, text @ ..] = value
+        && text.len() == usize::from(head & 31)
+    {
+        return Some(text);
+    }
     match read_head(&mut &value[..])? {
         Head::Str(text) => Some(text),
         _ => None,

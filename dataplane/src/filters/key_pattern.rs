@@ -1,6 +1,7 @@
 //! Names of keys as filters are given them: whole, or the front of one before a `*`.
 
 use crate::event::msgpack::{Head, read_head};
+use crate::event::record::str_of;
 
 /// Which keys are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +43,14 @@ impl KeyPattern {
 }
 
 /// The text of a key: a string or bytes.
+#[inline]
 pub(super) fn text_of(key: &[u8]) -> Option<&[u8]> {
+    // A short string, as nearly all keys are.
+    if let Some(text) = str_of(key) {
+        return Some(text);
+    }
     match read_head(&mut &key[..])? {
-        Head::Str(text) | Head::Bin(text) => Some(text),
+        Head::Bin(text) => Some(text),
         _ => None,
     }
 }
