@@ -34,13 +34,13 @@ pub struct FilterPlace {
     pub fail: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// The part of a filter that one shard owns.
+/// The part of a filter that one shard owns. One that holds records opens streams, and these are asked in its place:
+/// none of its other methods is called.
 pub trait Filter {
     /// A batch of records of one tag begins.
     fn begin_batch(&mut self, _clock: Clock) {}
 
     /// Looks at one record. What it changes, the filters behind it see changed.
-    /// A filter that opens streams is not asked: they are.
     fn apply(&mut self, _record: &mut Record<'_>) -> Verdict {
         Verdict::Keep
     }
