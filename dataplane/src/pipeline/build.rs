@@ -52,8 +52,14 @@ pub fn build(
     };
     let parsers = parsers::compile(document, problems);
     let flush_interval = service.flush.0;
-    let mut builder =
-        Builder { surroundings, flush_interval, json, parsers: &parsers, problems: &mut *problems };
+    let mut builder = Builder {
+        surroundings,
+        flush_interval,
+        json,
+        parsers: &parsers,
+        document,
+        problems: &mut *problems,
+    };
     builder.refuse_what_comes_later(document);
     let shared = Arc::new(Meter::new(surroundings.mem_limit_bytes));
     let inputs: Vec<_> = document
@@ -90,6 +96,7 @@ struct Builder<'a> {
     flush_interval: std::time::Duration,
     json: JsonOptions,
     parsers: &'a Parsers,
+    document: &'a Document,
     problems: &'a mut Problems,
 }
 
@@ -125,6 +132,8 @@ impl<'a> Builder<'a> {
             flush_interval: self.flush_interval,
             json: self.json,
             parsers: self.parsers,
+            variables: &self.document.variables,
+            directory: &self.document.directory,
         }
     }
 

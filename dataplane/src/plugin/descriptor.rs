@@ -1,5 +1,6 @@
 //! What every built-in plugin says of itself, for help texts, for placement and for building it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use config::{KeySpec, Problems, Section};
@@ -76,4 +77,8 @@ pub struct BuildContext<'a> {
     pub json: crate::codec::json_text::JsonOptions,
     /// The parsers of the configuration.
     pub parsers: &'a Parsers,
+    /// Variables that the configuration defines, by name.
+    pub variables: &'a [(String, String)],
+    /// Directory of the main file; for [`config::beside`].
+    pub directory: &'a Path,
 }

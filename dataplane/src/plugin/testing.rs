@@ -146,6 +146,8 @@ pub fn context() -> BuildContext<'static> {
         flush_interval: std::time::Duration::from_secs(1),
         json: crate::codec::json_text::JsonOptions::default(),
         parsers: &PARSERS,
+        variables: &[],
+        directory: std::path::Path::new(""),
     }
 }
 
