@@ -47,10 +47,14 @@ pub struct Workspace {
 /// The most an arena keeps between records: one huge record must not hold its memory for ever.
 const ARENA_BYTES_KEPT: usize = 1 << 20;
 
+/// The group of records that stand alone.
+pub const NO_GROUP: &[u8] = &[0x80];
+
 /// One event while filters see it. Its body is a map.
 pub struct Record<'a> {
     tag: &'a [u8],
     event: Event<'a>,
+    group: &'a [u8],
     time: EventTime,
     work: &'a mut Workspace,
     is_indexed: bool,
@@ -66,7 +70,18 @@ impl<'a> Record<'a> {
         work.fields.clear();
         work.arena.clear();
         work.arena.shrink_to(ARENA_BYTES_KEPT);
-        Some(Record { tag, event, time: event.time, work, is_indexed: false, is_changed: false })
+        let (group, time) = (NO_GROUP, event.time);
+        Some(Record { tag, event, group, time, work, is_indexed: false, is_changed: false })
+    }
+
+    /// Says what its group of records has in common: the body of the marker before it.
+    pub fn set_group(&mut self, body: &'a [u8]) {
+        self.group = body;
+    }
+
+    /// What its group of records has in common, a map; an empty one for records that stand alone.
+    pub fn group(&self) -> &'a [u8] {
+        self.group
     }
 
     /// Its tag.
@@ -272,6 +287,16 @@ impl<'a> Record<'a> {
         }
         event_header_with_metadata(out, self.time, self.event.metadata);
         self.write_body(out);
+    }
+
+    /// The body, with what was changed; `buffer` is where it is put together, if it must be.
+    pub fn body<'b>(&'b self, buffer: &'b mut Vec<u8>) -> &'b [u8] {
+        if !self.is_indexed {
+            return self.event.body;
+        }
+        buffer.clear();
+        self.write_body(buffer);
+        buffer
     }
 
     /// Appends the body, with what was changed.

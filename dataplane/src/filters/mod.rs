@@ -5,6 +5,7 @@ use crate::plugin::descriptor::FilterPlugin;
 mod expect;
 mod grep;
 mod key_pattern;
+mod lua;
 mod modify;
 mod nest;
 mod record_modifier;
@@ -20,6 +21,7 @@ mod words;
 pub static FILTERS: &[&FilterPlugin] = &[
     &expect::PLUGIN,
     &grep::PLUGIN,
+    &lua::PLUGIN,
     &modify::PLUGIN,
     &nest::PLUGIN,
     &record_modifier::PLUGIN,

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::chunk::InputId;
 use crate::event::reader::{Event, EventKind, Events};
-use crate::event::record::{Record, Workspace};
+use crate::event::record::{NO_GROUP, Record, Workspace};
 use crate::limits::{RETAGGED_BYTES_MAX, RETAGS_MAX};
 use crate::plugin::filter::{Filter, Original, Verdict};
 use crate::route::table::FilterId;
@@ -179,11 +179,17 @@ fn run_batch(
     let is_routed = !routes.outputs.is_empty();
     let mut target = Target { shard, input, tag_index, is_routed, batch, run: Run::default() };
     let mut at = 0;
+    let mut place = Place { tag: tag.as_bytes(), group: NO_GROUP, retags };
     for event in Events::new(batch) {
         let event = event.expect("inputs append whole v2 events");
         let start = at;
         at += event.bytes.len();
-        match chain.pass(&routes.filters, tag.as_bytes(), event, retags, &mut target) {
+        match event.kind {
+            EventKind::Log => {}
+            EventKind::GroupStart => place.group = event.body,
+            EventKind::GroupEnd => place.group = NO_GROUP,
+        }
+        match chain.pass(&routes.filters, place, event, &mut target) {
             Fate::Untouched => target.extend_run(start..at),
             Fate::Placed | Fate::Gone => {}
         }
@@ -192,6 +198,15 @@ fn run_batch(
     for id in &routes.filters {
         chain.filters[usize::from(id.0)].end_batch();
     }
+}
+
+/// What is the same for neighbours.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    tag: &'a [u8],
+    /// What the group of records has in common.
+    group: &'a [u8],
+    retags: Retags,
 }
 
 /// What became of one record.
@@ -209,17 +224,17 @@ impl Chain {
     fn pass(
         &mut self,
         filters: &[FilterId],
-        tag: &[u8],
+        place: Place<'_>,
         event: Event<'_>,
-        retags: Retags,
         target: &mut Target<'_>,
     ) -> Fate {
         if event.kind != EventKind::Log {
             return Fate::Untouched;
         }
-        let Some(mut record) = Record::new(tag, event, &mut self.work) else {
+        let Some(mut record) = Record::new(place.tag, event, &mut self.work) else {
             return Fate::Untouched;
         };
+        record.set_group(place.group);
         for (position, id) in filters.iter().enumerate() {
             let index = usize::from(id.0);
             let counters = &mut self.counters[index];
@@ -232,7 +247,7 @@ impl Chain {
                     target.ledger().added_records += added;
                     let spare = self.spares.pop().unwrap_or_default();
                     let events = std::mem::replace(record.replacement(), spare);
-                    self.pass_all(&filters[position + 1..], tag, (&events, count), retags, target);
+                    self.pass_all(&filters[position + 1..], place, (&events, count), target);
                     self.keep_spare(events);
                     return Fate::Gone;
                 }
@@ -242,7 +257,7 @@ impl Chain {
                     return Fate::Gone;
                 }
                 Verdict::Retag(_)
-                    if retags == Retags::Refused
+                    if place.retags == Retags::Refused
                         || self.waiting.bytes.len() >= RETAGGED_BYTES_MAX =>
                 {
                     counters.refused_retags += 1;
@@ -269,9 +284,8 @@ impl Chain {
     fn pass_all(
         &mut self,
         filters: &[FilterId],
-        tag: &[u8],
+        place: Place<'_>,
         (events, count): (&[u8], u32),
-        retags: Retags,
         target: &mut Target<'_>,
     ) {
         if filters.is_empty() {
@@ -279,7 +293,7 @@ impl Chain {
         }
         for event in Events::new(events) {
             let event = event.expect("filters make whole v2 events");
-            if let Fate::Untouched = self.pass(filters, tag, event, retags, target) {
+            if let Fate::Untouched = self.pass(filters, place, event, target) {
                 target.place_apart(event.bytes, 1);
             }
         }
