@@ -186,7 +186,7 @@ fn a_lua_error_is_counted_or_ends_the_process_and_loses_nothing() {
         let line = "[error] [filter:lua:lua.0] error code 2: [string \"fluentbit.lua\"]:1: boom";
         assert!(ended.log.contains(line), "{}", ended.log);
         assert!(ended.log.contains("filter lua.0: failed on 1 records"), "{}", ended.log);
-        ended.law();
+        assert!(ended.log.contains("in 1 = delivered 1 + dropped 0 + left 0"), "{}", ended.log);
     }
 }
 

@@ -261,6 +261,12 @@ impl fmt::Display for Failure {
 }
 
 impl Filter for LuaFilter {
+    fn begin_batch(&mut self) {
+        if let Some((lua, _)) = &mut self.machine {
+            lua.tune();
+        }
+    }
+
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
         let Some((lua, form)) = &mut self.machine else { return Verdict::Fail };
         let done = call(lua, *form, &self.script, &mut self.buffers, record);
@@ -288,7 +294,7 @@ fn call(
         true => Argument::Time(record.time()),
         false => Argument::Number(record.time().as_f64()),
     };
-    let tag = Argument::Text(record.tag());
+    let tag = Argument::Same(record.tag());
     let body = Argument::Value(record.body(&mut buffers.body));
     let results = match form {
         Form::Plain => lua.call(&[tag, time, body], 3),

@@ -22,12 +22,18 @@ use crate::kernel::lua_values::{
 
 /// Place of the name of the function, behind those that values need.
 const FUNCTION_NAME: c_int = 5;
+/// Place of the text that was pushed last as [`Argument::Same`].
+const SAME_TEXT: c_int = 6;
 /// What stands on the stack between calls.
-const BOTTOM: c_int = FUNCTION_NAME;
+const BOTTOM: c_int = SAME_TEXT;
+/// KiB of a heap up to which it may grow tenfold before it is collected: the collector goes through all that is alive,
+/// and with the few tables of most scripts that would be every 300 records.
+const SMALL_HEAP_KIB: c_int = 1024;
 
 /// A machine of its own, for one thread.
 pub struct Lua {
     state: NonNull<lua_State>,
+    same_text: Vec<u8>,
 }
 
 /// What a script raised.
@@ -48,8 +54,8 @@ impl fmt::Display for LuaError {
 /// What a function is called with.
 #[derive(Clone, Copy, Debug)]
 pub enum Argument<'a> {
-    /// A string.
-    Text(&'a [u8]),
+    /// A string that is likely to be that of the call before.
+    Same(&'a [u8]),
     /// A number.
     Number(f64),
     /// A table of `sec` and `nsec`.
@@ -79,8 +85,9 @@ impl Lua {
             push_str(raw, b"flb_null");
             debug_assert_eq!(lua::lua_gettop(raw), NULL_NAME);
             push_str(raw, b"");
-            debug_assert_eq!(lua::lua_gettop(raw), FUNCTION_NAME);
-            Some(Lua { state })
+            push_str(raw, b"");
+            debug_assert_eq!(lua::lua_gettop(raw), BOTTOM);
+            Some(Lua { state, same_text: Vec::new() })
         }
     }
 
@@ -176,10 +183,20 @@ impl Lua {
             lua::lua_rawget_(state, lua::LUA_GLOBALSINDEX);
             for argument in arguments {
                 match *argument {
-                    Argument::Text(text) => push_str(state, text),
+                    Argument::Same(text) => {
+                        if self.same_text != text {
+                            self.same_text.clear();
+                            self.same_text.extend_from_slice(text);
+                            push_str(state, text);
+                            lua::lua_replace(state, SAME_TEXT);
+                        }
+                        lua::lua_pushvalue(state, SAME_TEXT);
+                    }
                     Argument::Number(number) => lua::lua_pushnumber(state, number),
                     Argument::Time(time) => push_time(state, time),
-                    Argument::Value(mut value) => push_value(state, &mut value, 0),
+                    Argument::Value(mut value) => {
+                        push_value(state, &mut value, 0);
+                    }
                 }
             }
             let (given, wanted) = (arguments.len() as c_int, c_int::from(result_count));
@@ -187,6 +204,16 @@ impl Lua {
             self.outcome(code)?;
         }
         Ok(Results { lua: self, count: result_count })
+    }
+
+    /// Chooses how far the heap may grow before it is collected; to be called now and then.
+    pub fn tune(&mut self) {
+        let state = self.state.as_ptr();
+        // SAFETY: a live machine; neither call collects.
+        unsafe {
+            let is_small = lua::lua_gc(state, lua::LUA_GCCOUNT, 0) < SMALL_HEAP_KIB;
+            lua::lua_gc(state, lua::LUA_GCSETPAUSE, if is_small { 1000 } else { 200 });
+        }
     }
 
     /// Takes the message off the stack where a protected call failed.

@@ -8,7 +8,7 @@
 //! Everything here works on raw tables, without metamethods, so that no script code runs and nothing is raised but
 //! that memory is exhausted, which ends the process as everywhere else.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::fmt;
 
 use mlua_sys as lua;
@@ -62,16 +62,19 @@ impl fmt::Display for NoValue {
 }
 
 /// Pushes the value that `rest` begins with, and takes it off. One place of the stack is filled in any case;
-/// what is no msgpack, or too deep, is nil.
+/// what is no msgpack, or too deep, is nil. Returns whether it is a string, which can be a key.
 ///
 /// # Safety
 /// `state` is a live machine in its own thread whose stack begins as [`MAP_METATABLE`] and the others say, and has
 /// room for one value.
-pub(super) unsafe fn push_value(state: *mut lua_State, rest: &mut &[u8], depth: usize) {
+pub(super) unsafe fn push_value(state: *mut lua_State, rest: &mut &[u8], depth: usize) -> bool {
     // SAFETY: by this function's contract there is a live machine and room for a value; containers ask for more.
     unsafe {
         match read_head(rest) {
-            Some(Head::Str(text) | Head::Bin(text) | Head::Ext(_, text)) => push_str(state, text),
+            Some(Head::Str(text) | Head::Bin(text) | Head::Ext(_, text)) => {
+                push_str(state, text);
+                return true;
+            }
             Some(Head::Uint(number)) => lua::lua_pushnumber(state, number as f64),
             Some(Head::Int(number)) => lua::lua_pushnumber(state, number as f64),
             Some(Head::Float(number)) => lua::lua_pushnumber(state, number),
@@ -98,6 +101,7 @@ pub(super) unsafe fn push_value(state: *mut lua_State, rest: &mut &[u8], depth: 
             }
         }
     }
+    false
 }
 
 /// # Safety
@@ -105,14 +109,16 @@ pub(super) unsafe fn push_value(state: *mut lua_State, rest: &mut &[u8], depth: 
 unsafe fn push_map(state: *mut lua_State, rest: &mut &[u8], count: usize, depth: usize) {
     // SAFETY: `lua_rawset` raises for the keys nil and NaN alone, and those are asked for; the rest is the contract's.
     unsafe {
-        lua::lua_createtable(state, 0, table_size(count, rest));
+        // Scripts add keys: without a place for one the table is made anew.
+        lua::lua_createtable(state, 0, table_size(count, rest) + 1);
         for _ in 0..count {
             if rest.is_empty() {
                 break;
             }
+            // Nearly every key is a string.
+            let is_str = push_value(state, rest, depth + 1);
             push_value(state, rest, depth + 1);
-            push_value(state, rest, depth + 1);
-            if can_be_key(state, -2) {
+            if is_str || can_be_key(state, -2) {
                 lua::lua_rawset(state, -3);
             } else {
                 lua::lua_settop(state, -3);
@@ -170,6 +176,8 @@ unsafe fn push_null(state: *mut lua_State) {
 /// Writes Lua values as msgpack.
 pub(super) struct Writer<'w> {
     state: *mut lua_State,
+    /// Where the metatable of maps lies, to be compared.
+    map_metatable: *const c_void,
     types: &'w FieldTypes,
     out: &'w mut Vec<u8>,
     bytes_max: usize,
@@ -184,7 +192,9 @@ impl<'w> Writer<'w> {
         out: &'w mut Vec<u8>,
     ) -> Writer<'w> {
         let bytes_max = out.len() + LUA_RESULT_BYTES_MAX;
-        Writer { state, types, out, bytes_max }
+        // SAFETY: the contract's: the metatable lies at its place of the stack.
+        let map_metatable = unsafe { lua::lua_topointer(state, MAP_METATABLE) };
+        Writer { state, map_metatable, types, out, bytes_max }
     }
 
     /// Appends the value at a place of the stack, counted from its bottom.
@@ -241,7 +251,7 @@ impl<'w> Writer<'w> {
         // SAFETY: the contract's; the stack is left as it was.
         unsafe {
             if lua::lua_getmetatable(state, index) != 0 {
-                let is_map = lua::lua_rawequal(state, -1, MAP_METATABLE) != 0;
+                let is_map = lua::lua_topointer(state, -1) == self.map_metatable;
                 let mut kind = i64::from(TYPE_MAP);
                 if !is_map {
                     lua::lua_pushvalue(state, TYPE_NAME);
