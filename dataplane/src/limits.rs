@@ -35,6 +35,11 @@ pub const ACK_WAIT: Duration = Duration::from_secs(190);
 /// Bytes of re-tagged records that may wait to enter again; more go on as they are. Where several filters re-tag and
 /// keep, each round would multiply the batch. A batch is hardly ever longer than a read, so this is a fan-out of 64.
 pub const RETAGGED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Streams of filters that hold records, on one shard; where tags are more, the oldest streams make room and what
+/// they hold goes on. Their bytes count for the memory limits of their inputs.
+pub const HELD_STREAMS_MAX: usize = 4096;
+/// How often a shard looks for held records that are due.
+pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines the log holds while its reader is slow; the rest is counted and dropped.
 pub const LOG_LINES_MAX: usize = 8192;
 /// Time between a plugin's last flush and its exit call: some say OK before they have sent.

@@ -11,13 +11,12 @@ use config::{Problem, Problems, Section, Settings, Words};
 use crate::event::encoder::event_header_with_metadata;
 use crate::event::msgpack::{Head, read_head, take_value};
 use crate::event::record::Record;
-use crate::event::time::EventTime;
+use crate::event::time::{Clock, EventTime};
 use crate::kernel::lua::{Argument, Lua, Results};
 use crate::kernel::lua_values::FieldTypes;
 use crate::log::Log;
 use crate::plugin::descriptor::{BuildContext, FilterPlugin};
 use crate::plugin::filter::{Filter, FilterDefinition, FilterPlace, Verdict};
-use crate::reactor::monotonic_ns;
 
 /// The `lua` filter.
 pub static PLUGIN: FilterPlugin = FilterPlugin {
@@ -180,12 +179,7 @@ impl FilterDefinition for LuaDefinition {
             machine,
             script,
             buffers: Buffers::default(),
-            complaints: Complaints {
-                log: place.log.clone(),
-                clock: monotonic_ns,
-                due_ns: 0,
-                silent: 0,
-            },
+            complaints: Complaints { log: place.log.clone(), now_ns: 0, due_ns: 0, silent: 0 },
             fail: Arc::clone(&place.fail),
         })
     }
@@ -212,7 +206,7 @@ struct Buffers {
 /// Lines about records that failed, one a second at most.
 struct Complaints {
     log: Log,
-    clock: fn() -> u64,
+    now_ns: u64,
     /// When the next line may be written.
     due_ns: u64,
     /// Failures since the last line.
@@ -223,12 +217,11 @@ const COMPLAINT_INTERVAL_NS: u64 = 1_000_000_000;
 
 impl Complaints {
     fn tell(&mut self, failure: &Failure) {
-        let now_ns = (self.clock)();
-        if now_ns < self.due_ns {
+        if self.now_ns < self.due_ns {
             self.silent += 1;
             return;
         }
-        self.due_ns = now_ns + COMPLAINT_INTERVAL_NS;
+        self.due_ns = self.now_ns + COMPLAINT_INTERVAL_NS;
         match std::mem::take(&mut self.silent) {
             0 => self.log.error(failure),
             silent => self.log.error(format_args!("{failure} ({silent} more failed since)")),
@@ -261,7 +254,8 @@ impl fmt::Display for Failure {
 }
 
 impl Filter for LuaFilter {
-    fn begin_batch(&mut self) {
+    fn begin_batch(&mut self, clock: Clock) {
+        self.complaints.now_ns = clock.monotonic_ns;
         if let Some((lua, _)) = &mut self.machine {
             lua.tune();
         }
@@ -533,12 +527,12 @@ mod tests {
 
     #[test]
     fn complaints_come_once_a_second() {
-        let mut complaints = Complaints { log: Log::discard(), clock: || 5, due_ns: 0, silent: 0 };
+        let mut complaints = Complaints { log: Log::discard(), now_ns: 5, due_ns: 0, silent: 0 };
         for silent in [0, 1, 2] {
             complaints.tell(&Failure::Time);
             assert_eq!(complaints.silent, silent);
         }
-        complaints.clock = || 5 + COMPLAINT_INTERVAL_NS;
+        complaints.now_ns += COMPLAINT_INTERVAL_NS;
         complaints.tell(&Failure::Time);
         assert_eq!(complaints.silent, 0);
     }
