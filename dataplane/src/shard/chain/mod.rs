@@ -173,6 +173,7 @@ impl Chain {
             is_routed: !routes.outputs.is_empty(),
             batch: batch.bytes,
             run: Run::default(),
+            uncommitted: None,
         };
         let (tag, origin) = (tag.as_bytes(), batch.origin);
         let mut stage = Stage { filters, tag, group: NO_GROUP, origin, clock };
@@ -191,7 +192,7 @@ impl Chain {
                 Fate::Placed | Fate::Gone => {}
             }
         }
-        target.copy_run();
+        target.finish();
         for id in filters {
             self.end_batch(*id, shard, input);
         }
