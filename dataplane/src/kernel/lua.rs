@@ -26,9 +26,14 @@ const FUNCTION_NAME: c_int = 5;
 const SAME_TEXT: c_int = 6;
 /// What stands on the stack between calls.
 const BOTTOM: c_int = SAME_TEXT;
-/// KiB of a heap up to which it may grow tenfold before it is collected: the collector goes through all that is alive,
-/// and with the few tables of most scripts that would be every 300 records.
-const SMALL_HEAP_KIB: c_int = 1024;
+/// KiB of a heap up to which it may grow fourfold and not twofold before it is collected: the collector goes through all
+/// that is alive, which with the few tables of most scripts would be every 300 records.
+const SMALL_HEAP_KIB: c_int = 4096;
+/// Pause and step of its collector, in percent. Measured for a record of one field: 177 ns with Lua's own, 143 ns with a
+/// pause of 400, 130 ns with larger steps too, and 170 ns with a pause of 1,000, where the heap leaves the cache.
+const SMALL_HEAP_PACE: (c_int, c_int) = (400, 1000);
+/// Lua's own.
+const LARGE_HEAP_PACE: (c_int, c_int) = (200, 200);
 
 /// A machine of its own, for one thread.
 pub struct Lua {
@@ -212,7 +217,9 @@ impl Lua {
         // SAFETY: a live machine; neither call collects.
         unsafe {
             let is_small = lua::lua_gc(state, lua::LUA_GCCOUNT, 0) < SMALL_HEAP_KIB;
-            lua::lua_gc(state, lua::LUA_GCSETPAUSE, if is_small { 1000 } else { 200 });
+            let (pause, step) = if is_small { SMALL_HEAP_PACE } else { LARGE_HEAP_PACE };
+            lua::lua_gc(state, lua::LUA_GCSETPAUSE, pause);
+            lua::lua_gc(state, lua::LUA_GCSETSTEPMUL, step);
         }
     }
 
