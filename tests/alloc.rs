@@ -161,6 +161,9 @@ fn filters_allocate_nothing_per_record() {
              [FILTER]\n    name nest\n    match *\n    operation nest\n    wildcard h*\n    nest_under in\n    \
              add_prefix p_\n\
              [FILTER]\n    name nest\n    match *\n    operation lift\n    nested_under in\n\
+             [FILTER]\n    name lua\n    match *\n    call f\n    code function f(t, s, r) r.t = t return 2, s, {{r, r}} \
+             end\n\
+             [FILTER]\n    name lua\n    match *\n    call f\n    code function f(t, s, r) return 1, s, r end\n\
              [FILTER]\n    name throttle\n    match *\n    rate 1000000\n\
              [OUTPUT]\n    name null\n    match *\n",
             path.display()
@@ -169,7 +172,7 @@ fn filters_allocate_nothing_per_record() {
     };
     measure(1_000);
     let (few, many) = (measure(20_000), measure(120_000));
-    assert_flat(few, many, 100_000, 200);
+    assert_flat(few, many, 100_000, 400);
 }
 
 #[test]

@@ -47,10 +47,14 @@ pub struct Workspace {
 /// The most an arena keeps between records: one huge record must not hold its memory for ever.
 const ARENA_BYTES_KEPT: usize = 1 << 20;
 
+/// The group of records that stand alone.
+pub const NO_GROUP: &[u8] = &[0x80];
+
 /// One event while filters see it. Its body is a map.
 pub struct Record<'a> {
     tag: &'a [u8],
     event: Event<'a>,
+    group: &'a [u8],
     time: EventTime,
     /// The map that holds where there is no index.
     body: Piece,
@@ -69,8 +73,19 @@ impl<'a> Record<'a> {
         work.arena.clear();
         work.arena.shrink_to(ARENA_BYTES_KEPT);
         let body = Piece { start: 0, end: event.body.len() as u32, home: Home::Body };
+        let (group, time) = (NO_GROUP, event.time);
         let (is_indexed, is_changed) = (false, false);
-        Some(Record { tag, event, time: event.time, body, work, is_indexed, is_changed })
+        Some(Record { tag, event, group, time, body, work, is_indexed, is_changed })
+    }
+
+    /// Says what its group of records has in common: the body of the marker before it.
+    pub fn set_group(&mut self, body: &'a [u8]) {
+        self.group = body;
+    }
+
+    /// What its group of records has in common, a map; an empty one for records that stand alone.
+    pub fn group(&self) -> &'a [u8] {
+        self.group
     }
 
     /// Its tag.
@@ -253,13 +268,14 @@ impl<'a> Record<'a> {
         &mut self.work.new_tag
     }
 
-    /// Its body, a map, as it is now; written to `out` where it lies in pieces.
-    pub fn body<'s>(&'s self, out: &'s mut Vec<u8>) -> &'s [u8] {
+    /// Its body, a map, as it is now; `buffer` is where it is put together, if it must be.
+    pub fn body<'b>(&'b self, buffer: &'b mut Vec<u8>) -> &'b [u8] {
         if !self.is_indexed {
             return self.bytes(self.body);
         }
-        self.write_body(out);
-        out
+        buffer.clear();
+        self.write_body(buffer);
+        buffer
     }
 
     /// Where a filter puts the events that replace the record. Whoever reads them empties it.

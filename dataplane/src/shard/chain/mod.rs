@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 use crate::chunk::InputId;
 use crate::event::reader::{Event, EventKind, Events};
-use crate::event::record::{Record, Workspace};
+use crate::event::record::{NO_GROUP, Record, Workspace};
 use crate::event::time::Clock;
 use crate::flush::watermark::Change;
 use crate::limits::{RETAGGED_BYTES_MAX, RETAGS_MAX};
@@ -183,19 +183,26 @@ impl Chain {
             is_routed: !routes.outputs.is_empty(),
             batch: batch.bytes,
             run: Run::default(),
+            uncommitted: None,
         };
-        let stage = Stage { filters, tag: tag.as_bytes(), origin: batch.origin, clock };
+        let (tag, origin) = (tag.as_bytes(), batch.origin);
+        let mut stage = Stage { filters, tag, group: NO_GROUP, origin, clock };
         let mut at = 0;
         for event in Events::new(batch.bytes) {
             let event = event.expect("inputs append whole v2 events");
             let start = at;
             at += event.bytes.len();
+            match event.kind {
+                EventKind::Log => {}
+                EventKind::GroupStart => stage.group = event.body,
+                EventKind::GroupEnd => stage.group = NO_GROUP,
+            }
             match self.pass(&stage, event, &mut target, holding.as_mut()) {
                 Fate::Untouched => target.extend_run(start..at),
                 Fate::Placed | Fate::Gone => {}
             }
         }
-        target.copy_run();
+        target.finish();
         for id in filters {
             self.end_batch(*id, shard, input);
         }
@@ -318,6 +325,8 @@ impl Chain {
 struct Stage<'s> {
     filters: &'s [FilterId],
     tag: &'s [u8],
+    /// What the group of the records has in common.
+    group: &'s [u8],
     origin: Origin,
     clock: Clock,
 }
@@ -352,6 +361,7 @@ impl Chain {
             given.passing().extend_from_slice(event.bytes);
             return Fate::Placed;
         };
+        record.set_group(stage.group);
         let (waiting, origin) = (&mut self.waiting, stage.origin);
         for (position, id) in stage.filters.iter().enumerate() {
             let verdict = self.filters[usize::from(id.0)].apply(&mut record);
