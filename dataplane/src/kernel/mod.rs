@@ -1,7 +1,9 @@
 //! The few loops where vector code or tables pay, each with a scalar twin it is tested against.
 //!
-//! [`msgpack_skip`] (length of a value), [`newline`] (lines to events), [`json_scan`] (ends of strings).
+//! [`msgpack_skip`] (length of a value), [`newline`] (lines to events), [`json_scan`] (ends of strings), [`span`] (runs
+//! of a class of bytes).
 
 pub mod json_scan;
 pub mod msgpack_skip;
 pub mod newline;
+pub mod span;
