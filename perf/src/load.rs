@@ -1,4 +1,4 @@
-//! The bytes: log lines, JSON records and forward frames, the same in every run.
+//! The bytes: files of log lines, JSON records and forward frames, the same in every run.
 //!
 //! Frames are encoded before the clock starts and sent over and over, so that the generator costs the machine
 //! little beside the program under test.
@@ -9,96 +9,21 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::lines::{LineKind, Numbers, plain, short_object};
 use crate::scenarios::Protocol;
 
-const WORDS: [&str; 16] = [
-    "request",
-    "completed",
-    "user",
-    "session",
-    "timeout",
-    "connection",
-    "database",
-    "cache",
-    "retry",
-    "payment",
-    "gateway",
-    "service",
-    "handler",
-    "worker",
-    "queue",
-    "message",
-];
-
-/// A generator without surprises: the same numbers in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn word(&mut self) -> &'static str {
-        WORDS[self.next() as usize % WORDS.len()]
-    }
-}
-
-/// An access log line, some 130 bytes, with its number in front.
-fn line(number: u64, random: &mut Numbers, out: &mut Vec<u8>) {
-    let r = random.next();
-    let (a, b, c) = (r & 255, r >> 8 & 255, r >> 16 & 255);
-    let (path, id) = (random.word(), random.next() % 1_000_000);
-    let (one, two, three) = (random.word(), random.word(), random.word());
-    let bytes = r >> 24 & 16_383;
-    // Writing to a vector cannot fail.
-    let _ = writeln!(
-        out,
-        "{number} 10.{a}.{b}.{c} - - [10/Oct/2026:13:55:{:02} +0000] \"GET /api/v1/{path}/{id} HTTP/1.1\" 200 \
-         {bytes} \"{one} {two} {three}\"",
-        number % 60
-    );
-}
-
-/// A JSON record of six keys, some 170 bytes.
-fn json(number: u64, random: &mut Numbers, out: &mut Vec<u8>) {
-    let r = random.next();
-    let (path, id, word) = (random.word(), random.next() % 1_000_000, random.word());
-    let _ = writeln!(
-        out,
-        "{{\"time\":\"2026-10-10T13:55:{:02}.{:06}Z\",\"level\":\"info\",\"message\":\"{word} GET \
-         /api/v1/{path}/{id} {}\",\"status\":200,\"duration_ms\":{}.{},\"host\":\"web-{}\"}}",
-        number % 60,
-        number % 1_000_000,
-        random.word(),
-        r & 1023,
-        r >> 10 & 7,
-        r >> 16 & 15
-    );
-}
-
-/// Writes so many MB of lines. Returns nothing; see [`count_lines`].
+/// Writes so many MB of lines and returns bytes and records.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_lines(path: &Path, megabytes: usize) -> Result<(), String> {
-    lines_file(path, megabytes).map(drop)
-}
-
-/// Writes so many MB of lines and returns bytes and lines.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn lines_file(path: &Path, megabytes: usize) -> Result<(u64, u64), String> {
+pub fn lines_file(path: &Path, kind: LineKind, megabytes: usize) -> Result<(u64, u64), String> {
     let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
-    let (mut random, mut buffer) = (Numbers(0x9E37_79B9_7F4A_7C15), Vec::new());
+    let (mut random, mut buffer) = (Numbers::new(), Vec::new());
     let (mut bytes, mut count) = (0, 0);
     while bytes < megabytes as u64 * 1_000_000 {
         buffer.clear();
-        line(count, &mut random, &mut buffer);
+        kind.put(count, &mut random, &mut buffer);
         file.write_all(&buffer).map_err(failed)?;
         bytes += buffer.len() as u64;
         count += 1;
@@ -117,10 +42,12 @@ pub struct Unit {
 
 /// The unit of a protocol.
 pub fn unit(protocol: Protocol) -> Unit {
-    let mut random = Numbers(0x9E37_79B9_7F4A_7C15);
+    let mut random = Numbers::new();
     let (mut bytes, records) = (Vec::new(), 4096);
     match protocol {
-        Protocol::TcpJson => (0..records).for_each(|number| json(number, &mut random, &mut bytes)),
+        Protocol::TcpJson => {
+            (0..records).for_each(|number| short_object(number, &mut random, &mut bytes));
+        }
         Protocol::Forward => {
             let mut entries = Vec::new();
             (0..records).for_each(|number| event(number, &mut random, &mut entries));
@@ -142,7 +69,7 @@ fn event(number: u64, random: &mut Numbers, out: &mut Vec<u8>) {
     let _ = rmp::encode::write_map_len(out, 0);
     let _ = rmp::encode::write_map_len(out, 3);
     let mut text = Vec::new();
-    line(number, random, &mut text);
+    plain(number, random, &mut text);
     text.pop();
     put_str(out, b"log");
     put_str(out, &text);

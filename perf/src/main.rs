@@ -3,8 +3,9 @@
 //! Cost is CPU-seconds of the process per GB of input, user and system, best of several rounds, both programs in
 //! turn so that a drift of the machine hits both. A run of ours that lost a record fails.
 //!
-//! Reading order: [`scenarios`] (what is run), [`load`] (the bytes), [`run`] (a process and its cost).
+//! Reading order: [`scenarios`] (what is run), [`lines`] and [`load`] (the bytes), [`run`] (a process and its cost).
 
+mod lines;
 mod load;
 mod run;
 mod scenarios;
@@ -35,6 +36,9 @@ enum Task {
     Lines {
         /// The file.
         path: PathBuf,
+        /// What its lines are.
+        #[arg(long, value_enum, default_value_t = lines::LineKind::Plain)]
+        kind: lines::LineKind,
         /// Its size in MB.
         #[arg(long, default_value_t = 300)]
         megabytes: usize,
@@ -78,7 +82,7 @@ struct Compare {
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Compare(compare) => compare.run(),
-        Task::Lines { path, megabytes } => load::write_lines(&path, megabytes),
+        Task::Lines { path, kind, megabytes } => load::lines_file(&path, kind, megabytes).map(drop),
         Task::Send { protocol, address, megabytes, connections } => {
             load::send(protocol, address, megabytes, connections)
         }

@@ -1,10 +1,12 @@
 //! What is run: one configuration and one load each, with buffers that suit both programs.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::lines::LineKind;
 use crate::load::{self, Unit};
 use crate::run::{Cost, Program};
 
@@ -21,7 +23,7 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     /// One file, to its end.
-    File,
+    File(LineKind),
     /// Connections, one for each shard.
     Sockets(Protocol),
 }
@@ -31,19 +33,67 @@ pub struct Scenario {
     /// Its name on the command line.
     pub name: &'static str,
     source: Source,
-    output: &'static str,
+    /// Further lines of the input's section.
+    input: &'static str,
+    /// Sections of filters.
+    filters: &'static str,
+    output: Output,
+}
+
+/// Where records end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    /// Nowhere.
+    Null,
+    /// A Go plugin that takes everything.
+    Go,
+    /// A file, as lines of JSON.
+    JsonLines,
+}
+
+const fn tail(name: &'static str, lines: LineKind) -> Scenario {
+    Scenario { name, source: Source::File(lines), input: "", filters: "", output: Output::Null }
+}
+
+const fn sockets(name: &'static str, protocol: Protocol) -> Scenario {
+    let source = Source::Sockets(protocol);
+    Scenario { name, source, input: "", filters: "", output: Output::Null }
 }
 
 /// All of them.
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "tail-null", source: Source::File, output: "null" },
-    Scenario { name: "tcp-json-null", source: Source::Sockets(Protocol::TcpJson), output: "null" },
-    Scenario { name: "forward-null", source: Source::Sockets(Protocol::Forward), output: "null" },
-    Scenario { name: "tail-go", source: Source::File, output: GO_OUTPUT },
+    tail("tail-null", LineKind::Plain),
+    Scenario { input: "parser app", ..tail("tail-json-null", LineKind::Json) },
+    Scenario {
+        input: "parser app",
+        output: Output::JsonLines,
+        ..tail("tail-json-file", LineKind::Json)
+    },
+    Scenario { input: "parser apache2", ..tail("tail-apache2-null", LineKind::Access) },
+    Scenario { input: "parser nginx", ..tail("tail-nginx-null", LineKind::Access) },
+    Scenario { filters: PLAIN_FILTERS, ..tail("tail-filters-null", LineKind::Plain) },
+    Scenario {
+        input: "multiline.parser cri",
+        filters: PLAIN_FILTERS,
+        ..tail("tail-cri-filters-null", LineKind::Cri)
+    },
+    Scenario { filters: LUA_FILTER, ..tail("tail-lua-null", LineKind::Plain) },
+    sockets("tcp-json-null", Protocol::TcpJson),
+    sockets("forward-null", Protocol::Forward),
+    Scenario { output: Output::Go, ..tail("tail-go", LineKind::Plain) },
 ];
 
-/// The Go plugin that takes everything.
-const GO_OUTPUT: &str = "noop";
+/// Every record passes them, changed.
+const PLAIN_FILTERS: &str = "[FILTER]\n    name grep\n    match *\n    exclude log never-there\n[FILTER]\n    \
+     name modify\n    match *\n    add cluster blue\n    rename log message\n[FILTER]\n    \
+     name record_modifier\n    match *\n    record host web-1\n";
+const LUA_FILTER: &str =
+    "[FILTER]\n    name lua\n    match *\n    script set_key.lua\n    call set_key\n";
+/// What stands beside the configuration.
+const FILES: &[(&str, &str)] =
+    &[("parsers.conf", include_str!("parsers.conf")), ("set_key.lua", include_str!("set_key.lua"))];
+/// The file of [`Output::JsonLines`].
+const OUTPUT_FILE: &str = "out.json";
 /// Connections of a socket load.
 const CONNECTIONS: usize = 2;
 
@@ -51,24 +101,58 @@ const CONNECTIONS: usize = 2;
 pub struct Workload<'a> {
     folder: &'a Path,
     megabytes: usize,
-    lines: Option<(PathBuf, u64, u64)>,
+    lines: Vec<(LineKind, LinesFile)>,
     units: Vec<(Protocol, Unit)>,
     go_plugin: Option<PathBuf>,
+    /// Bytes that the first program wrote to the file of an output: others must write as many.
+    written_bytes: Option<u64>,
 }
+
+/// A file, its bytes and its records.
+type LinesFile = (PathBuf, u64, u64);
 
 impl<'a> Workload<'a> {
     /// Nothing yet.
     pub fn new(folder: &'a Path, megabytes: usize) -> Workload<'a> {
-        Workload { folder, megabytes, lines: None, units: Vec::new(), go_plugin: None }
+        let (lines, units) = (Vec::new(), Vec::new());
+        Workload { folder, megabytes, lines, units, go_plugin: None, written_bytes: None }
     }
 
-    fn lines(&mut self) -> Result<(PathBuf, u64, u64), String> {
-        if self.lines.is_none() {
-            let path = self.folder.join("lines.log");
-            let (bytes, count) = load::lines_file(&path, self.megabytes)?;
-            self.lines = Some((path, bytes, count));
+    fn lines(&mut self, kind: LineKind) -> Result<LinesFile, String> {
+        if let Some((_, file)) = self.lines.iter().find(|(known, _)| *known == kind) {
+            return Ok(file.clone());
         }
-        self.lines.clone().ok_or_else(|| "no lines".into())
+        let path = self.folder.join(format!("{kind:?}.log"));
+        let (bytes, count) = load::lines_file(&path, kind, self.megabytes)?;
+        let file = (path, bytes, count);
+        self.lines.push((kind, file.clone()));
+        Ok(file)
+    }
+
+    /// Counts the lines of the output's file and takes it away.
+    fn check_output(&mut self, records: u64) -> Result<(), String> {
+        let path = self.folder.join(OUTPUT_FILE);
+        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+        let (mut bytes, mut lines) = (0, 0);
+        let mut reader = BufReader::with_capacity(1 << 20, File::open(&path).map_err(failed)?);
+        loop {
+            let block = reader.fill_buf().map_err(failed)?;
+            if block.is_empty() {
+                break;
+            }
+            lines += block.iter().filter(|byte| **byte == b'\n').count() as u64;
+            let count = block.len();
+            bytes += count as u64;
+            reader.consume(count);
+        }
+        fs::remove_file(&path).map_err(failed)?;
+        let expected_bytes = *self.written_bytes.get_or_insert(bytes);
+        if lines != records || bytes != expected_bytes {
+            return Err(format!(
+                "{lines} lines and {bytes} bytes were written, not {records} and {expected_bytes}"
+            ));
+        }
+        Ok(())
     }
 
     fn go_plugin(&mut self) -> Result<PathBuf, String> {
@@ -104,21 +188,25 @@ impl Scenario {
     /// When it fails or loses a record.
     pub fn run(&self, program: &Program, workload: &mut Workload<'_>) -> Result<Cost, String> {
         let mut arguments = Vec::new();
-        if self.output == GO_OUTPUT {
+        if self.output == Output::Go {
             let plugin = workload.go_plugin()?;
             arguments.extend(["-e".to_owned(), plugin.to_string_lossy().into_owned()]);
         }
         let fail = |reason: String| format!("{} with {}: {reason}", self.name, program.name);
         match self.source {
-            Source::File => {
-                let (path, bytes, count) = workload.lines()?;
-                let config = workload.config(&self.tail(&path))?;
+            Source::File(kind) => {
+                let (path, bytes, count) = workload.lines(kind)?;
+                let config = workload.config(&self.tail(&path, workload.folder))?;
                 let running = program.start(&config, &arguments)?;
-                running.finish(bytes, program.is_ours.then_some(count)).map_err(fail)
+                let cost = running.finish(bytes, program.is_ours.then_some(count)).map_err(fail)?;
+                if self.output == Output::JsonLines {
+                    workload.check_output(count).map_err(fail)?;
+                }
+                Ok(cost)
             }
             Source::Sockets(protocol) => {
                 let address = free_address()?;
-                let config = workload.config(&self.listener(protocol, address))?;
+                let config = workload.config(&self.listener(protocol, address, workload.folder))?;
                 let megabytes = workload.megabytes;
                 let unit = workload.unit(protocol);
                 let running = program.start(&config, &arguments)?;
@@ -130,33 +218,48 @@ impl Scenario {
     }
 
     /// The page cache keeps the file, or only the first of all runs would find it there.
-    fn tail(&self, path: &Path) -> String {
-        format!(
-            "[SERVICE]\n    flush 0.2\n[INPUT]\n    name tail\n    path {}\n    read_from_head on\n    \
-             exit_on_eof on\n    file_cache_advise off\n    buffer_chunk_size 1M\n    buffer_max_size 1M\n[OUTPUT]\n    name {}\n    \
-             match *\n",
+    fn tail(&self, path: &Path, folder: &Path) -> String {
+        let input = format!(
+            "name tail\n    path {}\n    read_from_head on\n    exit_on_eof on\n    \
+             file_cache_advise off\n    buffer_chunk_size 1M\n    buffer_max_size 1M\n    {}",
             path.display(),
-            self.output
-        )
+            self.input
+        );
+        self.config(&input, folder)
     }
 
-    fn listener(&self, protocol: Protocol, address: SocketAddr) -> String {
+    fn listener(&self, protocol: Protocol, address: SocketAddr, folder: &Path) -> String {
         let plugin = match protocol {
             Protocol::TcpJson => "tcp\n    chunk_size 1024\n    buffer_size 1024",
             Protocol::Forward => "forward\n    buffer_chunk_size 1M\n    buffer_max_size 6M",
         };
+        let (host, port) = (address.ip(), address.port());
+        self.config(&format!("name {plugin}\n    listen {host}\n    port {port}"), folder)
+    }
+
+    fn config(&self, input: &str, folder: &Path) -> String {
+        let output = match self.output {
+            Output::Null => "null".to_owned(),
+            Output::Go => "noop".to_owned(),
+            Output::JsonLines => {
+                let folder = folder.display();
+                format!("file\n    path {folder}\n    file {OUTPUT_FILE}\n    format plain")
+            }
+        };
         format!(
-            "[SERVICE]\n    flush 0.2\n[INPUT]\n    name {plugin}\n    listen {}\n    port {}\n[OUTPUT]\n    \
-             name {}\n    match *\n",
-            address.ip(),
-            address.port(),
-            self.output
+            "[SERVICE]\n    flush 0.2\n    parsers_file parsers.conf\n[INPUT]\n    {input}\n{}[OUTPUT]\n    \
+             name {output}\n    match *\n",
+            self.filters
         )
     }
 }
 
 impl Workload<'_> {
     fn config(&self, text: &str) -> Result<PathBuf, String> {
+        for (name, text) in FILES {
+            let path = self.folder.join(name);
+            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
         let path = self.folder.join("run.conf");
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(path)
