@@ -147,6 +147,35 @@ fn filters_allocate_nothing_per_record() {
 }
 
 #[test]
+fn the_parser_filter_allocates_nothing_per_record() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = support::folder();
+    let path = folder.path().join("lines.log");
+    let parsers = folder.path().join("parsers");
+    let fields: Vec<String> = (0..14).map(|number| format!("(?<f{number}>\\S+) ?")).collect();
+    let regex = fields.concat();
+    let text = format!(
+        "[PARSER]\n    name r\n    format regex\n    regex ^{regex}(?<rest>.*)$\n    types f7:integer\n"
+    );
+    std::fs::write(&parsers, text).unwrap();
+    let measure = |count| {
+        write_lines(&path, count);
+        let config = format!(
+            "[SERVICE]\n    parsers_file {}\n[INPUT]\n    name tail\n    tag a\n    path {}\n    read_from_head on\n    \
+             exit_on_eof on\n    path_key p\n\
+             [FILTER]\n    name parser\n    match *\n    key_name log\n    parser r\n    reserve_data on\n    preserve_key on\n\
+             [OUTPUT]\n    name null\n    match *\n",
+            parsers.display(),
+            path.display()
+        );
+        run(&config, || {})
+    };
+    measure(1_000);
+    let (few, many) = (measure(10_000), measure(40_000));
+    assert_flat(few, many, 30_000, 500);
+}
+
+#[test]
 fn forward_to_null_allocates_nothing_per_event() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let events: Vec<u8> = (0..1000)

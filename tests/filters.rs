@@ -1,7 +1,7 @@
 //! What filters make of records, against what Fluent Bit 5.1.1 made of the same records by the same configuration.
 //!
-//! Each `golden/filters/<filter>/<case>.conf` reads standard input, the records of `<case>.json` or else of
-//! `golden/filters/records.json`, and stands beside its `.expected`: what standard output got, without numbers and
+//! Each `golden/filters/<filter>/<case>.conf` reads standard input, the records of `<case>.json`, else of
+//! `records.json` beside it or above, and stands beside its `.expected`: what standard output got, without numbers and
 //! times. `DATAPLANE_RECORD_WITH=<fluent-bit>` records them anew.
 
 mod support;
@@ -28,8 +28,12 @@ fn cases() -> Vec<PathBuf> {
 }
 
 fn records(case: &Path) -> File {
-    let own = case.with_extension("json");
-    let path = if own.exists() { own } else { tests_path("golden/filters/records.json") };
+    let paths = [
+        case.with_extension("json"),
+        case.with_file_name("records.json"),
+        tests_path("golden/filters/records.json"),
+    ];
+    let path = paths.iter().find(|path| path.exists()).expect("the records of all cases");
     File::open(path).expect("the records of the case")
 }
 
@@ -85,11 +89,12 @@ fn records_are_those_of_fluent_bit() {
 
 fn record(program: &Path) {
     let start = |case: PathBuf| {
-        // Fluent Bit takes no file for its standard input.
-        let pipe = Command::new("cat").stdin(records(&case)).stdout(Stdio::piped()).spawn();
-        let pipe = pipe.expect("cat runs").stdout.expect("its output is piped");
+        // Fluent Bit takes no file for its standard input, and gives back what filters hold only while it runs.
+        let mut pipe = Command::new("sh");
+        pipe.args(["-c", "cat && sleep 6"]).stdin(records(&case)).stdout(Stdio::piped());
+        let pipe = pipe.spawn().expect("a shell runs").stdout.expect("its output is piped");
         let mut command = Command::new("timeout");
-        command.args(["-s", "INT", "6"]).arg(program).arg("-q").arg("-c").arg(&case).stdin(pipe);
+        command.args(["-s", "INT", "12"]).arg(program).arg("-q").arg("-c").arg(&case).stdin(pipe);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         (case, child.expect("the recorder runs"))
     };
@@ -123,6 +128,36 @@ fn rules_that_loop_end_and_are_told_of() {
     assert_eq!((law.came_in, law.delivered), (10, 10), "{}", ended.log);
     assert!(ended.log.contains("its rules loop"), "{}", ended.log);
     assert!(ended.log.contains("filter rewrite_tag.0: dropped 0 records, re-tagged 8, added 8"));
+}
+
+#[test]
+fn what_no_parser_can_take_is_counted_by_its_cause() {
+    let folder = support::folder();
+    let parsers = folder.path().join("parsers");
+    fs::write(
+        &parsers,
+        "[PARSER]\n    name away\n    format regex\n    regex ^(?<x>(a|aa)+)$\n\
+         [PARSER]\n    name j\n    format json\n",
+    )
+    .expect("parsers are written");
+    let config = format!(
+        "[SERVICE]\n    parsers_file {}\n[INPUT]\n    name stdin\n    tag a\n[FILTER]\n    name parser\n    match *\n    \
+         key_name log\n    parser away\n    parser j\n[OUTPUT]\n    name null\n    match *\n",
+        parsers.display()
+    );
+    let records = folder.path().join("records");
+    let away = "a".repeat(60);
+    let lines = format!(
+        "{{\"log\":\"b\"}}\n{{\"log\":\"{away}b\"}}\n{{\"log\":\"aaa\"}}\n{{\"log\":\"{{}}\"}}\n{{\"log\":1}}\n{{}}\n"
+    );
+    fs::write(&records, lines).expect("records are written");
+    let records = File::open(records).expect("the records");
+    let ended = Dataplane::with_config(&config).args(["-v"]).stdin_from(records).end();
+    let law = ended.law();
+    assert_eq!((law.came_in, law.delivered), (6, 6), "{}", ended.log);
+    assert!(law.line.ends_with("; unparsed 2 (runaway expressions 1)"), "{}", law.line);
+    let account = "filter parser.0: dropped 0 records, re-tagged 0, added 0; unparsed 2 (runaway expressions 1)";
+    assert!(ended.log.contains(account), "{}", ended.log);
 }
 
 #[test]

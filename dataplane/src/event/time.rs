@@ -9,6 +9,15 @@ pub struct EventTime {
     pub nanos: u32,
 }
 
+/// What both clocks of the machine said, as the reactor read them; nobody below it asks them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// The time of day.
+    pub now: EventTime,
+    /// The clock that never leaps.
+    pub monotonic_ns: u64,
+}
+
 impl EventTime {
     /// From nanoseconds since 1970.
     pub fn from_unix_nanos(nanos: u64) -> EventTime {

@@ -6,7 +6,9 @@ mod expect;
 mod grep;
 mod key_pattern;
 mod modify;
+mod multiline;
 mod nest;
+mod parser;
 mod record_modifier;
 mod rewrite_tag;
 mod stdout;
@@ -21,7 +23,9 @@ pub static FILTERS: &[&FilterPlugin] = &[
     &expect::PLUGIN,
     &grep::PLUGIN,
     &modify::PLUGIN,
+    &multiline::PLUGIN,
     &nest::PLUGIN,
+    &parser::PLUGIN,
     &record_modifier::PLUGIN,
     &rewrite_tag::PLUGIN,
     &stdout::PLUGIN,

@@ -11,10 +11,11 @@ use config::{Problems, Section, Settings};
 use crate::codec::json_text::put_integer;
 use crate::codec::msgpack_text::put_text;
 use crate::event::record::Record;
+use crate::event::time::Clock;
 use crate::log::Log;
 use crate::outputs::whole::{Partial, write_whole};
 use crate::plugin::descriptor::{BuildContext, FilterPlugin};
-use crate::plugin::filter::{Filter, FilterDefinition, FilterPlace, Verdict};
+use crate::plugin::filter::{Filter, FilterCounters, FilterDefinition, FilterPlace, Verdict};
 
 /// The `stdout` filter.
 pub static PLUGIN: FilterPlugin = FilterPlugin {
@@ -81,7 +82,7 @@ impl Printer {
 }
 
 impl Filter for Printer {
-    fn begin_batch(&mut self) {
+    fn begin_batch(&mut self, _clock: Clock) {
         self.lines.clear();
         self.number = 0;
     }
@@ -91,7 +92,7 @@ impl Filter for Printer {
         Verdict::Keep
     }
 
-    fn end_batch(&mut self) {
+    fn end_batch(&mut self, _counters: &mut FilterCounters) {
         if self.lines.is_empty() {
             return;
         }

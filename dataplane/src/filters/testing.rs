@@ -9,10 +9,10 @@ use crate::codec::json_text::{JsonOptions, put_json};
 use crate::event::encoder::event_header;
 use crate::event::reader::Events;
 use crate::event::record::{Record, Workspace};
-use crate::event::time::EventTime;
+use crate::event::time::{Clock, EventTime};
 use crate::log::Log;
 use crate::plugin::descriptor::{BuildContext, FilterPlugin};
-use crate::plugin::filter::{Filter, FilterDefinition, FilterPlace, Verdict};
+use crate::plugin::filter::{Filter, FilterCounters, FilterDefinition, FilterPlace, Verdict};
 
 /// The tag of the records.
 pub(crate) const TAG: &[u8] = b"app.web.one";
@@ -36,6 +36,7 @@ fn build(
         flush_interval: std::time::Duration::from_secs(1),
         json: JsonOptions::default(),
         parsers: &crate::plugin::parser::Parsers::new(),
+        multiline: crate::plugin::testing::context().multiline,
     };
     let definition = (plugin.build)(&section, &context, &mut problems);
     (definition, problems.iter().map(|problem| problem.message.clone()).collect())
@@ -78,15 +79,20 @@ pub(crate) fn run(plugin: &FilterPlugin, keys: &[(&str, &str)], record: &str) ->
 
 /// What a filter says of one record, and what it is then.
 pub(crate) fn apply(filter: &mut dyn Filter, record: &str) -> (Verdict, String) {
+    apply_at(filter, Clock::default(), record)
+}
+
+/// The same at a time.
+pub(crate) fn apply_at(filter: &mut dyn Filter, clock: Clock, record: &str) -> (Verdict, String) {
     let mut bytes = Vec::new();
     event_header(&mut bytes, EventTime { secs: 1, nanos: 2 });
     encode_value(record.as_bytes(), &mut bytes).expect("a record of the test is JSON");
     let event = Events::new(&bytes).next().expect("an event").expect("an event");
     let mut work = Workspace::default();
     let mut record = Record::new(TAG, event, &mut work).expect("a map");
-    filter.begin_batch();
+    filter.begin_batch(clock);
     let verdict = filter.apply(&mut record);
-    filter.end_batch();
+    filter.end_batch(&mut FilterCounters::default());
     let mut out = Vec::new();
     record.write(&mut out);
     assert!(out.len() <= record.room_bytes());

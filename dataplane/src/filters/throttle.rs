@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use config::{Problem, Problems, Seconds, Section, Settings};
 
 use crate::event::record::Record;
+use crate::event::time::Clock;
 use crate::log::Log;
 use crate::plugin::descriptor::{BuildContext, FilterPlugin};
 use crate::plugin::filter::{Filter, FilterDefinition, FilterPlace, Verdict};
-use crate::reactor::monotonic_ns;
 
 /// The `throttle` filter.
 pub static PLUGIN: FilterPlugin = FilterPlugin {
@@ -102,7 +102,6 @@ impl FilterDefinition for Throttle {
             interval: self.interval,
             printed: self.printed.clone(),
             log: place.log.clone(),
-            clock: monotonic_ns,
             slot: 0,
             others: 0,
         })
@@ -117,7 +116,6 @@ struct ThrottleFilter {
     /// The interval whose rate was logged last.
     printed: Option<Arc<AtomicU64>>,
     log: Log,
-    clock: fn() -> u64,
     /// The interval of the batch, counted from 1.
     slot: u32,
     /// Records kept in the other panes of the window.
@@ -155,9 +153,9 @@ impl ThrottleFilter {
 }
 
 impl Filter for ThrottleFilter {
-    fn begin_batch(&mut self) {
+    fn begin_batch(&mut self, clock: Clock) {
         let interval_ns = self.interval.0.as_nanos().max(1);
-        self.slot = (u128::from((self.clock)()) / interval_ns) as u32 + 1;
+        self.slot = (u128::from(clock.monotonic_ns) / interval_ns) as u32 + 1;
         let oldest = self.slot.saturating_sub(self.panes.len() as u32 - 1);
         let words = self.panes.iter().map(|word| word.load(Relaxed));
         let others = words.filter(|word| {
@@ -188,9 +186,9 @@ impl Filter for ThrottleFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filters::testing::{apply, errors};
+    use crate::filters::testing::{apply_at, errors};
 
-    fn filter(throttle: &Throttle, clock: fn() -> u64) -> ThrottleFilter {
+    fn filter(throttle: &Throttle) -> ThrottleFilter {
         ThrottleFilter {
             panes: Arc::clone(&throttle.panes),
             limit: throttle.limit,
@@ -198,14 +196,14 @@ mod tests {
             interval: throttle.interval,
             printed: None,
             log: Log::discard(),
-            clock,
             slot: 0,
             others: 0,
         }
     }
 
-    fn kept(filter: &mut ThrottleFilter, offered: usize) -> usize {
-        (0..offered).filter(|_| apply(filter, "{}").0 == Verdict::Keep).count()
+    fn kept(filter: &mut ThrottleFilter, monotonic_ns: u64, offered: usize) -> usize {
+        let clock = Clock { monotonic_ns, ..Clock::default() };
+        (0..offered).filter(|_| apply_at(filter, clock, "{}").0 == Verdict::Keep).count()
     }
 
     #[test]
@@ -213,15 +211,15 @@ mod tests {
         let panes = (0..3).map(|_| AtomicU64::new(0)).collect();
         let interval = Seconds(std::time::Duration::from_secs(2));
         let throttle = Throttle { panes, limit: 7.5, rate: 2.5, interval, printed: None };
-        let second = |clock| filter(&throttle, clock);
+        let (mut one, mut other) = (filter(&throttle), filter(&throttle));
         // A whole window's worth may come at once; 7.5 has room for an eighth.
-        assert_eq!(kept(&mut second(|| 0), 3) + kept(&mut second(|| 1_999_999_999), 9), 8);
-        assert_eq!(kept(&mut second(|| 2_000_000_000), 1), 0);
-        assert_eq!(kept(&mut second(|| 5_999_999_999), 1), 0);
+        assert_eq!(kept(&mut one, 0, 3) + kept(&mut other, 1_999_999_999, 9), 8);
+        assert_eq!(kept(&mut one, 2_000_000_000, 1), 0);
+        assert_eq!(kept(&mut other, 5_999_999_999, 1), 0);
         // The first interval has left the window.
-        assert_eq!(kept(&mut second(|| 6_000_000_000), 5), 5);
-        assert_eq!(kept(&mut second(|| 8_000_000_000), 5), 3);
-        assert_eq!(kept(&mut second(|| 99_000_000_000), 20), 8);
+        assert_eq!(kept(&mut one, 6_000_000_000, 5), 5);
+        assert_eq!(kept(&mut other, 8_000_000_000, 5), 3);
+        assert_eq!(kept(&mut one, 99_000_000_000, 20), 8);
     }
 
     #[test]

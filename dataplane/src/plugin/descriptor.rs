@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use config::{KeySpec, Problems, Section};
 
+use crate::multiline::MultilineParsers;
 use crate::plugin::filter::FilterDefinition;
 use crate::plugin::input::InputDefinition;
 use crate::plugin::output::OutputDefinition;
@@ -76,4 +77,6 @@ pub struct BuildContext<'a> {
     pub json: crate::codec::json_text::JsonOptions,
     /// The parsers of the configuration.
     pub parsers: &'a Parsers,
+    /// The multiline parsers of the configuration.
+    pub multiline: &'a MultilineParsers,
 }

@@ -4,6 +4,7 @@
 //! appends events. So TLS, a second reactor and the simulation need nothing from it. File inputs
 //! take turns of bounded work instead, because what they read depends on what they found.
 
+use std::fmt;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -260,6 +261,20 @@ pub enum Unparsed {
 impl Unparsed {
     /// Every reason, in the order of its index.
     pub const ALL: [Unparsed; 2] = [Unparsed::OtherForm, Unparsed::CutOff];
+
+    /// Writes `; unparsed 3 (runaway expressions 1)`, or nothing where all were parsed.
+    ///
+    /// # Errors
+    /// Those of the formatter.
+    pub fn fmt_counts(counts: &[u64; 2], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match counts {
+            [0, 0] => Ok(()),
+            [other_form, 0] => write!(f, "; unparsed {other_form}"),
+            [other_form, cut_off] => {
+                write!(f, "; unparsed {} (runaway expressions {cut_off})", other_form + cut_off)
+            }
+        }
+    }
 }
 
 impl DropCause {

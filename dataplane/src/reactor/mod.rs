@@ -22,7 +22,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::event::time::EventTime;
+use crate::event::time::{Clock, EventTime};
 
 /// Starts a task on this shard. It is polled once before this returns.
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
@@ -72,6 +72,11 @@ pub async fn timeout<T>(duration: Duration, future: impl Future<Output = T>) -> 
 pub fn now() -> EventTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     EventTime { secs: since.as_secs() as u32, nanos: since.subsec_nanos() }
+}
+
+/// Both clocks, for what is below this door.
+pub fn clock() -> Clock {
+    Clock { now: now(), monotonic_ns: monotonic_ns() }
 }
 
 /// Monotonic clock for waits, in nanoseconds.

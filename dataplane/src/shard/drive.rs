@@ -14,14 +14,14 @@ use crate::flush::watermark::Change;
 use crate::lane::sink::SinkOwners;
 use crate::lane::thread::{ForeignFlush, ThreadGroup};
 use crate::lane::{Message, ShardSender};
-use crate::limits::OWNER_JOBS_MAX;
+use crate::limits::{HELD_LOOK_INTERVAL, OWNER_JOBS_MAX};
 use crate::log::{Level, Log};
+use crate::plugin::filter::FilterCounters;
 use crate::plugin::output::{Flush, SinkOutput, SinkOwner};
 use crate::reactor::event::{Bell, Latch};
 use crate::reactor::mailbox::Receiver;
-use crate::reactor::{monotonic_ns, sleep, spawn};
+use crate::reactor::{clock, monotonic_ns, sleep, spawn};
 use crate::route::mask::OutputId;
-use crate::shard::chain::FilterCounters;
 use crate::shard::ledger::InputLedger;
 use crate::shard::sources::{self, Sources};
 use crate::shard::{Finished, Shard};
@@ -158,6 +158,9 @@ pub async fn run(plan: EnginePlan, sources: Sources) -> ShardReport {
     });
     sources::start(&engine, sources);
     spawn(tick(Rc::clone(&engine)));
+    if engine.shard.borrow().may_hold() {
+        spawn(release_held(Rc::clone(&engine)));
+    }
     spawn(take_messages(Rc::clone(&engine)));
     engine.stop.wait().await;
     drain(&engine).await;
@@ -176,6 +179,22 @@ async fn tick(engine: Rc<Engine>) {
     }
 }
 
+/// Lets records go on that filters hold, when they are due.
+async fn release_held(engine: Rc<Engine>) {
+    loop {
+        sleep(HELD_LOOK_INTERVAL).await;
+        let clock = clock();
+        let mut shard = engine.shard.borrow_mut();
+        if shard.held_due_ns().is_none_or(|due| due > clock.monotonic_ns) {
+            continue;
+        }
+        shard.tell_time(clock);
+        shard.release_due();
+        drop(shard);
+        engine.pump();
+    }
+}
+
 /// Takes messages of other threads as they come. Busy sources take them in `pump` as well.
 async fn take_messages(engine: Rc<Engine>) {
     loop {
@@ -188,6 +207,7 @@ async fn take_messages(engine: Rc<Engine>) {
 async fn drain(engine: &Rc<Engine>) {
     let drained = async {
         engine.progress.wait_until(|| engine.running_sources.get() == 0).await;
+        engine.shard.borrow_mut().release_all();
         engine.shard.borrow_mut().seal_all();
         engine.shard.borrow_mut().scheduler().begin_stopping(monotonic_ns());
         engine.pump();
@@ -474,8 +494,7 @@ impl Engine {
         for ledger in inputs.iter_mut().filter(|_| abandoned_flushes > 0) {
             // What was handed to a call that has not returned is neither delivered nor lost for sure:
             // it counts as left.
-            let known = ledger.delivered_records + ledger.dropped_records() + ledger.left_records;
-            ledger.left_records += (ledger.in_records + ledger.added_records).saturating_sub(known);
+            ledger.left_records += ledger.missing_records();
         }
         // A permit may have been handed over after the last task went: it is another shard's now.
         for (index, lane) in self.lanes.iter().enumerate() {

@@ -18,10 +18,15 @@ pub struct InputLedger {
     pub delivered_records: u64,
     /// Records the input gave up, by [`DropCause`].
     pub dropped: [u64; DropCause::ALL.len()],
-    /// Records that passed although the parser of the input could not take them, by [`Unparsed`].
+    /// Records that passed although a parser of the input or of a filter could not take them, by [`Unparsed`]; one
+    /// that two could not take counts twice.
     pub unparsed: [u64; Unparsed::ALL.len()],
     /// Records a filter dropped.
     pub filtered_records: u64,
+    /// Records filters took to hold.
+    pub held_records: u64,
+    /// Records filters gave back for those: fewer, where they are joined.
+    pub given_records: u64,
     /// Records no output matched.
     pub unrouted_records: u64,
     /// Records at least one output lost, by [`Lost`].
@@ -38,6 +43,8 @@ impl InputLedger {
         self.added_records += other.added_records;
         self.delivered_records += other.delivered_records;
         self.filtered_records += other.filtered_records;
+        self.held_records += other.held_records;
+        self.given_records += other.given_records;
         self.unrouted_records += other.unrouted_records;
         self.left_records += other.left_records;
         for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
@@ -59,23 +66,39 @@ impl InputLedger {
             + self.unrouted_records
     }
 
+    /// Records that came in, and those that filters added to them.
+    pub fn all_records(&self) -> u64 {
+        self.in_records + self.added_records + self.given_records.saturating_sub(self.held_records)
+    }
+
+    /// Records that were joined to others; of an open account, those that are held among them.
+    pub fn joined_records(&self) -> u64 {
+        self.held_records.saturating_sub(self.given_records)
+    }
+
     /// Whether the law holds for a closed account.
     pub fn holds(&self) -> bool {
-        self.in_records + self.added_records
-            == self.delivered_records + self.dropped_records() + self.left_records
+        self.missing_records() == 0 && self.all_records() >= self.known_records()
+    }
+
+    /// Records of which nobody knows what became.
+    pub fn missing_records(&self) -> u64 {
+        self.all_records().saturating_sub(self.known_records())
+    }
+
+    fn known_records(&self) -> u64 {
+        self.delivered_records + self.joined_records() + self.dropped_records() + self.left_records
     }
 }
 
-/// `in 10 = delivered 7 + dropped 2 (malformed 1, no route 1) + left 1`
+/// `in 10 = delivered 7 + dropped 2 (malformed 1, no route 1) + left 1`, with `+ joined 5` where filters join records
 impl fmt::Display for InputLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "in {} = delivered {} + dropped {}",
-            self.in_records + self.added_records,
-            self.delivered_records,
-            self.dropped_records()
-        )?;
+        write!(f, "in {} = delivered {}", self.all_records(), self.delivered_records)?;
+        if self.joined_records() > 0 {
+            write!(f, " + joined {}", self.joined_records())?;
+        }
+        write!(f, " + dropped {}", self.dropped_records())?;
         let by_input = DropCause::ALL.iter().zip(self.dropped).map(|(c, n)| (c.label(), n));
         let by_output = Lost::ALL.iter().zip(self.lost).map(|(c, n)| (c.label(), n));
         let others = [("filtered", self.filtered_records), ("no route", self.unrouted_records)];
@@ -89,13 +112,7 @@ impl fmt::Display for InputLedger {
             write!(f, " ({})", causes.join(", "))?;
         }
         write!(f, " + left {}", self.left_records)?;
-        match self.unparsed {
-            [0, 0] => Ok(()),
-            [other_form, 0] => write!(f, "; unparsed {other_form}"),
-            [other_form, cut_off] => {
-                write!(f, "; unparsed {} (runaway expressions {cut_off})", other_form + cut_off)
-            }
-        }
+        Unparsed::fmt_counts(&self.unparsed, f)
     }
 }
 
@@ -119,6 +136,13 @@ mod tests {
         assert!(ledger.to_string().ends_with(" + left 1; unparsed 2"));
         ledger.unparsed = [2, 1];
         assert!(ledger.to_string().ends_with("; unparsed 3 (runaway expressions 1)"));
+        (ledger.held_records, ledger.given_records, ledger.delivered_records) = (5, 2, 4);
+        assert!(ledger.holds());
+        assert!(ledger.to_string().starts_with("in 10 = delivered 4 + joined 3 + dropped 2 ("));
+        (ledger.held_records, ledger.given_records, ledger.delivered_records) = (2, 5, 10);
+        assert!(ledger.holds());
+        assert!(ledger.to_string().starts_with("in 13 = delivered 10 + dropped 2 ("));
+        (ledger.held_records, ledger.given_records, ledger.delivered_records) = (1, 1, 7);
         let mut twice = ledger.clone();
         twice.add(&ledger);
         assert_eq!((twice.in_records, twice.dropped_records()), (20, 4));

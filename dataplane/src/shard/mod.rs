@@ -19,14 +19,15 @@ use std::sync::Arc;
 use crate::chunk::buffer::{ChunkBuffer, SlotId};
 use crate::chunk::pool::ChunkPool;
 use crate::chunk::{Chunk, InputId, Lost};
+use crate::event::time::Clock;
 use crate::flush::retry::Backoff;
 use crate::flush::scheduler::{LaneCounters, LanePolicy, Outcome, Scheduler};
 use crate::flush::task::{FlushStatus, FlushTask};
 use crate::flush::watermark::{Change, Meter};
-use crate::plugin::filter::Filter;
+use crate::plugin::filter::{Filter, FilterCounters};
 use crate::route::mask::OutputId;
 use crate::route::table::RouteTable;
-use crate::shard::chain::{Chain, FilterCounters};
+use crate::shard::chain::{Chain, Release};
 use crate::shard::ledger::InputLedger;
 use crate::shard::sink::Target;
 use crate::shard::tags::TagTable;
@@ -61,6 +62,8 @@ pub struct Shard {
     target: Target,
     /// Bytes of a batch that passes filters or has no output.
     scratch: Vec<u8>,
+    /// What the clocks said last.
+    clock: Clock,
     changes: Vec<LimitChange>,
 }
 
@@ -86,8 +89,36 @@ impl Shard {
             meters: plan.meters,
             target: Target::None,
             scratch: Vec::new(),
+            clock: Clock::default(),
             changes: Vec::new(),
         }
+    }
+
+    /// Says what time it is. What filters do by time, they do by this.
+    pub fn tell_time(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
+    /// Whether any filter holds records.
+    pub fn may_hold(&self) -> bool {
+        self.chain.may_hold()
+    }
+
+    /// When the first record that a filter holds is due, on the monotonic clock.
+    pub fn held_due_ns(&self) -> Option<u64> {
+        self.chain.due_ns()
+    }
+
+    /// Lets the records go on that filters hold and that are due.
+    pub fn release_due(&mut self) {
+        self.abandon();
+        chain::release(self, Release::Due);
+    }
+
+    /// Lets all records go on that filters hold: no more will come.
+    pub fn release_all(&mut self) {
+        self.abandon();
+        chain::release(self, Release::All);
     }
 
     /// What an input appends to.
@@ -161,6 +192,7 @@ impl Shard {
 
     /// Gives up everything that is still held and returns the account of each input.
     pub fn close(&mut self) -> Vec<InputLedger> {
+        self.release_all();
         self.seal_all();
         for task in self.scheduler.drain() {
             let input = usize::from(task.chunk.input().0);

@@ -3,6 +3,7 @@
 //! Each reads, hands what it has to the input, pumps the lanes and yields. A paused input keeps its
 //! connections open and reads nothing, so the sender is held back by TCP and no data is lost.
 
+use std::cell::RefMut;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
@@ -22,7 +23,8 @@ use crate::plugin::input::{
 };
 use crate::reactor::net::{Listener, Stream};
 use crate::reactor::readiness::Readiness;
-use crate::reactor::{now, sleep, spawn, yield_now};
+use crate::reactor::{clock, now, sleep, spawn, yield_now};
+use crate::shard::Shard;
 use crate::shard::drive::Engine;
 
 /// Shortest time between two turns of a paused input.
@@ -90,6 +92,13 @@ impl Engine {
         });
     }
 
+    /// The shard, told what time it is.
+    fn shard_now(&self) -> RefMut<'_, Shard> {
+        let mut shard = self.shard.borrow_mut();
+        shard.tell_time(clock());
+        shard
+    }
+
     fn flow(&self, input: InputId) -> Flow {
         self.shard.borrow_mut().sink(input).flow()
     }
@@ -125,7 +134,7 @@ fn timer(
             if engine.stop.is_set() {
                 return;
             }
-            let next = input.tick(now(), &mut engine.shard.borrow_mut().sink(id));
+            let next = input.tick(now(), &mut engine.shard_now().sink(id));
             engine.pump();
             if engine.ends(next) {
                 return;
@@ -161,7 +170,7 @@ fn turns(
             if engine.stop.is_set() {
                 break;
             }
-            let turn = input.turn(now(), &mut engine.shard.borrow_mut().sink(id));
+            let turn = input.turn(now(), &mut engine.shard_now().sink(id));
             engine.pump();
             match turn {
                 Turn::Again => yield_now().await,
@@ -191,7 +200,7 @@ fn turns(
                 }
             }
         }
-        input.finish(now(), &mut engine.shard.borrow_mut().sink(id));
+        input.finish(now(), &mut engine.shard_now().sink(id));
     }
 }
 
@@ -410,7 +419,7 @@ impl Feed {
     /// Takes `count` bytes that were read into the space, and makes space for more.
     fn take(&mut self, engine: &Engine, id: InputId, count: usize) -> Result<(), CloseReason> {
         self.filled += count;
-        let mut shard = engine.shard.borrow_mut();
+        let mut shard = engine.shard_now();
         let mut sink = shard.sink(id);
         let bytes = &self.buffer[..self.filled];
         let fed = self.framer.feed(bytes, now(), &mut sink, &mut self.reply)?;
@@ -432,7 +441,7 @@ impl Feed {
     }
 
     fn finish(&mut self, engine: &Engine, id: InputId) -> Next {
-        let mut shard = engine.shard.borrow_mut();
+        let mut shard = engine.shard_now();
         let rest = &self.buffer[..self.filled];
         self.framer.finish(rest, now(), &mut shard.sink(id))
     }
