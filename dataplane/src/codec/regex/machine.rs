@@ -15,6 +15,8 @@ pub(super) const NO_PLACE: u32 = u32::MAX;
 pub(super) struct Memory {
     /// Start and end of each group.
     pub(super) slots: Vec<u32>,
+    /// Steps that the last search took.
+    pub(super) steps: usize,
     states: Vec<State>,
 }
 
@@ -46,7 +48,9 @@ impl Program {
     /// Searches for the first match. The text must be UTF-8.
     pub(super) fn search(&self, text: &[u8], memory: &mut Memory) -> Outcome {
         let mut run = Run::new(self, text, memory);
+        let granted = run.steps_left;
         let outcome = run.search();
+        memory.steps = granted - run.steps_left;
         memory.states.shrink_to(STATES_KEPT);
         outcome
     }

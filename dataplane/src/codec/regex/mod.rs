@@ -151,14 +151,16 @@ impl Regex {
                 memory.slots.extend([start as u32, (start + literal.needle().len()) as u32]);
                 return Found::Match;
             }
-            Fast::Span(program) if !program.is_for_ascii || text.is_ascii() => {
-                match program.search(as_utf8(text, cleaned).as_bytes(), memory) {
-                    Outcome::Match => return Found::Match,
-                    Outcome::Nothing => return Found::Nothing,
-                    Outcome::Exhausted => {}
+            Fast::Span(program) => {
+                if let Some(text) = program.text(text, cleaned) {
+                    match program.search(text, memory) {
+                        Outcome::Match => return Found::Match,
+                        Outcome::Nothing => return Found::Nothing,
+                        Outcome::Exhausted => {}
+                    }
                 }
             }
-            Fast::Literal(_) | Fast::Span(_) | Fast::Nothing => {}
+            Fast::Literal(_) | Fast::Nothing => {}
         }
         let found = self.0.engine.search(as_utf8(text, cleaned), Some(region));
         if found == Found::Match {
@@ -186,18 +188,28 @@ impl Regex {
     /// Bytes of the match that begins at the start of `text`, which may end before the text does.
     pub fn match_start(&self, text: &[u8]) -> Option<usize> {
         UNASKED.with_borrow_mut(|Captures { memory, cleaned, .. }| {
-            let text = as_utf8(text, cleaned);
             if let Fast::Span(program) = &self.0.fast
-                && (!program.is_for_ascii || text.is_ascii())
+                && let Some(text) = program.text(text, cleaned)
             {
-                match program.match_start(text.as_bytes(), memory) {
+                match program.match_start(text, memory) {
                     Outcome::Match => return Some(memory.slots[1] as usize),
                     Outcome::Nothing => return None,
                     Outcome::Exhausted => {}
                 }
             }
-            self.0.engine.match_start(text)
+            self.0.engine.match_start(as_utf8(text, cleaned))
         })
+    }
+}
+
+impl Program {
+    /// The text as the machine takes it; `None` where it is for Oniguruma. Most text is ASCII, and that is soon seen.
+    fn text<'t>(&self, text: &'t [u8], cleaned: &'t mut Vec<u8>) -> Option<&'t [u8]> {
+        match text.is_ascii() {
+            true => Some(text),
+            false if self.is_for_ascii => None,
+            false => Some(as_utf8(text, cleaned).as_bytes()),
+        }
     }
 }
 

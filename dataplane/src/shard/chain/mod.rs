@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use crate::chunk::InputId;
-use crate::event::reader::{Event, EventKind, Events};
+use crate::event::reader::Event;
 use crate::event::record::{Record, Workspace};
 use crate::event::time::Clock;
 use crate::flush::watermark::Change;
@@ -181,10 +181,12 @@ impl Chain {
             is_routed: !routes.outputs.is_empty(),
             batch: batch.bytes,
             run: Run::default(),
+            tail: None,
         };
         let stage = Stage { filters, tag: tag.as_bytes(), origin: batch.origin, clock };
         let mut at = 0;
-        for event in Events::new(batch.bytes) {
+        while at < batch.bytes.len() {
+            let event = self.work.read_event(&batch.bytes[at..]);
             let event = event.expect("inputs append whole v2 events");
             let start = at;
             at += event.bytes.len();
@@ -193,7 +195,7 @@ impl Chain {
                 Fate::Placed | Fate::Gone => {}
             }
         }
-        target.copy_run();
+        target.finish();
         for id in filters {
             self.end_batch(*id, shard, input);
         }
@@ -337,11 +339,7 @@ impl Chain {
         holding: Option<&mut Holding>,
     ) -> Fate {
         let Chain { filters, counters, work, waiting, .. } = self;
-        let record = match event.kind {
-            EventKind::Log => Record::new(stage.tag, event, work),
-            EventKind::GroupStart | EventKind::GroupEnd => None,
-        };
-        let Some(mut record) = record else {
+        let Some(mut record) = Record::of_indexed(stage.tag, event, work) else {
             let Some(Holding { stream, given, .. }) = holding else { return Fate::Untouched };
             // What is held must not leave its group.
             stream.state.give_all(given);
