@@ -1,14 +1,14 @@
 //! A record on its way through filters: a lazy view of one event, and what was changed of it.
 //!
-//! A lookup scans the bytes of the event. The first change builds an index of its fields: where key and value lie,
-//! in the event or, if they are new, in a scratch arena. The record is written once, after the last filter, and
-//! neighbours that nobody touched are copied as one run. Index and arena are kept from record to record, so a
-//! record costs no allocation.
+//! The walk that finds its end makes an index of its fields: where key and value lie, in the event or, if they are
+//! new, in a scratch arena. The record is written once, after the last filter, and neighbours that nobody touched are
+//! copied as one run. Index and arena are kept from record to record, so a record costs no allocation.
 
 use crate::event::encoder::{event_header_with_metadata, put_map_len, put_str, put_str_len};
-use crate::event::msgpack::{Head, map_entries, read_head};
-use crate::event::reader::Event;
+use crate::event::msgpack::{Head, read_head};
+use crate::event::reader::{Event, EventKind, read_event_head};
 use crate::event::time::EventTime;
+use crate::kernel::msgpack_skip::skip_value;
 
 /// Where a key or a value lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,32 +50,71 @@ const ARENA_BYTES_KEPT: usize = 1 << 20;
 /// The group of records that stand alone.
 pub const NO_GROUP: &[u8] = &[0x80];
 
+impl Workspace {
+    /// The event that the bytes begin with, its fields indexed where it is a record. `None` where they are no event.
+    #[inline]
+    pub fn read_event<'a>(&mut self, bytes: &'a [u8]) -> Option<Event<'a>> {
+        self.fields.clear();
+        let mut rest = bytes;
+        let head = read_event_head(&mut rest)?;
+        let head_bytes = bytes.len() - rest.len();
+        let body_bytes = match head.kind {
+            EventKind::Log if is_map(rest) => index_map(rest, (Home::Body, 0), &mut self.fields)?,
+            _ => skip_value(rest).ok()?,
+        };
+        Some(Event {
+            kind: head.kind,
+            time: head.time,
+            metadata: head.metadata,
+            body: &rest[..body_bytes],
+            bytes: &bytes[..head_bytes + body_bytes],
+        })
+    }
+}
+
 /// One event while filters see it. Its body is a map.
 pub struct Record<'a> {
     tag: &'a [u8],
     event: Event<'a>,
     group: &'a [u8],
     time: EventTime,
-    /// The map that holds where there is no index.
+    /// The map of which the index was made.
     body: Piece,
     work: &'a mut Workspace,
-    is_indexed: bool,
+    /// Whether the fields are no longer those of the map.
+    is_edited: bool,
+    /// Whether anything is not as it came.
     is_changed: bool,
 }
 
 impl<'a> Record<'a> {
     /// The record of an event; `None` when its body is no map: filters have no say in it.
     pub fn new(tag: &'a [u8], event: Event<'a>, work: &'a mut Workspace) -> Option<Record<'a>> {
-        if !matches!(event.body.first(), Some(0x80..=0x8f | 0xde | 0xdf)) {
+        work.fields.clear();
+        if !is_map(event.body) {
             return None;
         }
-        work.fields.clear();
+        index_map(event.body, (Home::Body, 0), &mut work.fields)?;
+        Record::of_indexed(tag, event, work)
+    }
+
+    /// The record of the event that [`Workspace::read_event`] gave last; `None` for a marker of a group, and when its
+    /// body is no map.
+    #[inline]
+    pub fn of_indexed(
+        tag: &'a [u8],
+        event: Event<'a>,
+        work: &'a mut Workspace,
+    ) -> Option<Record<'a>> {
+        if event.kind != EventKind::Log || !is_map(event.body) {
+            return None;
+        }
         work.arena.clear();
         work.arena.shrink_to(ARENA_BYTES_KEPT);
         let body = Piece { start: 0, end: event.body.len() as u32, home: Home::Body };
         let (group, time) = (NO_GROUP, event.time);
-        let (is_indexed, is_changed) = (false, false);
-        Some(Record { tag, event, group, time, body, work, is_indexed, is_changed })
+        let (is_edited, is_changed) = (false, false);
+        Some(Record { tag, event, group, time, body, work, is_edited, is_changed })
     }
 
     /// Says what its group of records has in common: the body of the marker before it.
@@ -116,23 +155,31 @@ impl<'a> Record<'a> {
 
     /// Puts another map in the place of all its fields.
     pub fn replace_body(&mut self, map: Piece) {
-        self.work.fields.clear();
+        let Workspace { fields, arena, .. } = &mut *self.work;
+        fields.clear();
+        let home = match map.home {
+            Home::Body => self.event.body,
+            Home::Arena => arena.as_slice(),
+        };
+        let whole = &home[map.start as usize..map.end as usize];
+        let length = index_map(whole, (map.home, map.start), fields);
+        debug_assert_eq!(length, Some(whole.len()));
         self.body = map;
-        self.is_indexed = false;
+        self.is_edited = false;
         self.is_changed = true;
     }
 
     /// Its keys and values, in order.
     pub fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let untouched = if self.is_indexed { &[0x80] } else { self.bytes(self.body) };
         let fields = self.work.fields.iter();
-        let fields = fields.map(|field| (self.bytes(field.key), self.bytes(field.value)));
-        map_entries(untouched).chain(fields)
+        fields.map(|field| (self.bytes(field.key), self.bytes(field.value)))
     }
 
     /// The value of a string key; the last of repeated ones.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.entries().filter(|(key, _)| is_str(key, name)).map(|(_, value)| value).last()
+        let mut fields = self.work.fields.iter().rev();
+        let found = fields.find(|field| is_str(self.bytes(field.key), name))?;
+        Some(self.bytes(found.value))
     }
 
     /// Whether a string key is there.
@@ -141,14 +188,12 @@ impl<'a> Record<'a> {
     }
 
     /// The fields, to be looked at by position.
-    pub fn fields(&mut self) -> &[Field] {
-        self.index();
+    pub fn fields(&self) -> &[Field] {
         &self.work.fields
     }
 
     /// Position of the last field with that string key.
-    pub fn position(&mut self, name: &[u8]) -> Option<usize> {
-        self.index();
+    pub fn position(&self, name: &[u8]) -> Option<usize> {
         self.work.fields.iter().rposition(|field| is_str(self.bytes(field.key), name))
     }
 
@@ -163,12 +208,12 @@ impl<'a> Record<'a> {
 
     /// Keeps the fields for which `keeps` holds, given key and value. Returns how many are gone.
     pub fn retain(&mut self, mut keeps: impl FnMut(&[u8], &[u8]) -> bool) -> usize {
-        self.index();
         let mut fields = std::mem::take(&mut self.work.fields);
         let before = fields.len();
         fields.retain(|field| keeps(self.bytes(field.key), self.bytes(field.value)));
         let gone = before - fields.len();
         self.work.fields = fields;
+        self.is_edited |= gone > 0;
         self.is_changed |= gone > 0;
         gone
     }
@@ -194,12 +239,12 @@ impl<'a> Record<'a> {
 
     /// Whether it has no fields.
     pub fn is_empty(&self) -> bool {
-        self.entries().next().is_none()
+        self.work.fields.is_empty()
     }
 
     /// The fields, to be changed.
     pub fn edit(&mut self) -> &mut Vec<Field> {
-        self.index();
+        self.is_edited = true;
         self.is_changed = true;
         &mut self.work.fields
     }
@@ -246,15 +291,7 @@ impl<'a> Record<'a> {
 
     /// The entries of a map that lies in the record, as fields.
     pub fn fields_of(&self, map: Piece, fields: &mut Vec<Field>) {
-        let whole = self.bytes(map);
-        let base = whole.as_ptr() as usize;
-        for (key, value) in map_entries(whole) {
-            let piece = |part: &[u8]| {
-                let start = map.start + (part.as_ptr() as usize - base) as u32;
-                Piece { start, end: start + part.len() as u32, home: map.home }
-            };
-            fields.push(Field { key: piece(key), value: piece(value) });
-        }
+        index_map(self.bytes(map), (map.home, map.start), fields);
     }
 
     /// Begins the tag under which the record is to enter again.
@@ -270,7 +307,7 @@ impl<'a> Record<'a> {
 
     /// Its body, a map, as it is now; `buffer` is where it is put together, if it must be.
     pub fn body<'b>(&'b self, buffer: &'b mut Vec<u8>) -> &'b [u8] {
-        if !self.is_indexed {
+        if !self.is_edited {
             return self.bytes(self.body);
         }
         buffer.clear();
@@ -295,7 +332,7 @@ impl<'a> Record<'a> {
         }
         let head_bytes = self.event.bytes.len() - self.event.body.len();
         let size = |piece: Piece| (piece.end - piece.start) as usize;
-        if !self.is_indexed {
+        if !self.is_edited {
             return head_bytes + crate::event::encoder::HEADER_BYTES + size(self.body);
         }
         let fields = self.work.fields.iter();
@@ -315,7 +352,7 @@ impl<'a> Record<'a> {
 
     /// Appends the body, with what was changed.
     pub fn write_body(&self, out: &mut Vec<u8>) {
-        if !self.is_indexed {
+        if !self.is_edited {
             out.extend_from_slice(self.bytes(self.body));
             return;
         }
@@ -341,16 +378,6 @@ impl<'a> Record<'a> {
         }
     }
 
-    fn index(&mut self) {
-        if self.is_indexed {
-            return;
-        }
-        self.is_indexed = true;
-        let mut fields = std::mem::take(&mut self.work.fields);
-        self.fields_of(self.body, &mut fields);
-        self.work.fields = fields;
-    }
-
     fn copy_to_arena(&mut self, piece: Piece) {
         let range = piece.start as usize..piece.end as usize;
         match piece.home {
@@ -360,17 +387,65 @@ impl<'a> Record<'a> {
     }
 }
 
+fn is_map(body: &[u8]) -> bool {
+    matches!(body.first(), Some(0x80..=0x8f | 0xde | 0xdf))
+}
+
+/// Appends the fields of the map that the bytes begin with, which lie in `home`, the map itself from `start` on.
+/// Returns its length; `None` where it is not whole, or no map.
+#[inline]
+fn index_map(bytes: &[u8], (home, start): (Home, u32), fields: &mut Vec<Field>) -> Option<usize> {
+    let (count, mut at) = match *bytes {
+        [marker @ 0x80..=0x8f, ..] => (u32::from(marker & 15), 1),
+        [0xde, high, low, ..] => (u32::from_be_bytes([0, 0, high, low]), 3),
+        [0xdf, a, b, c, d, ..] => (u32::from_be_bytes([a, b, c, d]), 5),
+        _ => return None,
+    };
+    for _ in 0..count {
+        let middle = at + value_bytes(bytes.get(at..)?)?;
+        let end = middle + value_bytes(bytes.get(middle..)?)?;
+        let piece = |from: usize, to: usize| Piece {
+            start: start + from as u32,
+            end: start + to as u32,
+            home,
+        };
+        fields.push(Field { key: piece(at, middle), value: piece(middle, end) });
+        at = end;
+    }
+    Some(at)
+}
+
+/// Length of the value that the bytes begin with; short strings and numbers, which nearly all are, at once.
+#[inline]
+fn value_bytes(bytes: &[u8]) -> Option<usize> {
+    let length = match *bytes {
+        [marker @ 0xa0..=0xbf, ..] => 1 + usize::from(marker & 31),
+        [0xd9, length, ..] => 2 + usize::from(length),
+        [0x00..=0x7f, ..] => 1,
+        _ => return skip_value(bytes).ok(),
+    };
+    (length <= bytes.len()).then_some(length)
+}
+
 /// Whether a msgpack value is this string.
+#[inline]
 pub fn is_str(value: &[u8], text: &[u8]) -> bool {
     // The length first: nearly all keys differ in it.
-    value.len() > text.len() && str_of(value) == Some(text)
+    match value {
+        [0xa0..=0xbf, rest @ ..] => rest == text,
+        _ => value.len() > text.len() && str_of(value) == Some(text),
+    }
 }
 
 /// The text of a msgpack string.
+#[inline]
 pub fn str_of(value: &[u8]) -> Option<&[u8]> {
-    match read_head(&mut &value[..])? {
-        Head::Str(text) => Some(text),
-        _ => None,
+    match value {
+        [0xa0..=0xbf, text @ ..] => Some(text),
+        _ => match read_head(&mut &value[..])? {
+            Head::Str(text) => Some(text),
+            _ => None,
+        },
     }
 }
 
