@@ -402,8 +402,8 @@ fn index_map(bytes: &[u8], (home, start): (Home, u32), fields: &mut Vec<Field>) 
         _ => return None,
     };
     for _ in 0..count {
-        let middle = at + value_bytes(bytes.get(at..)?)?;
-        let end = middle + value_bytes(bytes.get(middle..)?)?;
+        let middle = at + skip_value(bytes.get(at..)?).ok()?;
+        let end = middle + skip_value(bytes.get(middle..)?).ok()?;
         let piece = |from: usize, to: usize| Piece {
             start: start + from as u32,
             end: start + to as u32,
@@ -413,18 +413,6 @@ fn index_map(bytes: &[u8], (home, start): (Home, u32), fields: &mut Vec<Field>) 
         at = end;
     }
     Some(at)
-}
-
-/// Length of the value that the bytes begin with; short strings and numbers, which nearly all are, at once.
-#[inline]
-fn value_bytes(bytes: &[u8]) -> Option<usize> {
-    let length = match *bytes {
-        [marker @ 0xa0..=0xbf, ..] => 1 + usize::from(marker & 31),
-        [0xd9, length, ..] => 2 + usize::from(length),
-        [0x00..=0x7f, ..] => 1,
-        _ => return skip_value(bytes).ok(),
-    };
-    (length <= bytes.len()).then_some(length)
 }
 
 /// Whether a msgpack value is this string.
