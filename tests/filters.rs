@@ -206,3 +206,18 @@ fn a_script_that_is_no_lua_is_refused_where_it_is_named() {
         }
     }
 }
+
+#[test]
+fn scripts_load_modules_that_are_written_in_c() {
+    let module = support::plugins::c_plugin("lua_module");
+    let folder = module.parent().expect("it lies in a folder").display();
+    let config = format!(
+        "@SET MODULES={folder}\n[INPUT]\n    name stdin\n    tag t\n[FILTER]\n    name lua\n    match *\n    call f\n    \
+         code package.cpath = FLB_ENV.MODULES .. '/?.so' local half = require('lua_module') function f(tag, time, \
+         record) record.half = half(record.a) return 2, time, record end\n[OUTPUT]\n    name stdout\n    match *\n    \
+         format json_lines\n    json_date_key false\n"
+    );
+    let ended = one_record(&config);
+    let record: serde_json::Value = serde_json::from_str(&ended.text()).expect("a record");
+    assert_eq!(record, serde_json::json!({"a": 1, "half": 0.5}), "{}", ended.log);
+}
