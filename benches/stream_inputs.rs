@@ -67,6 +67,7 @@ fn measure(question: &str, plugin: &str, properties: &[(&str, &str)], unit: &[u8
         parsers: &dataplane::plugin::parser::Parsers::new(),
         variables: &[],
         directory: std::path::Path::new(""),
+        multiline: &dataplane::multiline::MultilineParsers::new(0),
     };
     let plugin = INPUTS.iter().find(|input| input.name == plugin).unwrap();
     let definition = (plugin.build)(&section, &context, &mut Problems::default()).unwrap();

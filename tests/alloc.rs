@@ -121,6 +121,32 @@ fn tail_to_null_allocates_nothing_per_line() {
 }
 
 #[test]
+fn joined_lines_allocate_nothing_per_record() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = support::folder();
+    let path = folder.path().join("lines.log");
+    let cri = "2026-01-31T12:00:00.000000000Z stdout F a line\n2026-01-31T12:00:01.000000000Z stdout P a \n\
+               2026-01-31T12:00:02.000000000Z stderr F other\n2026-01-31T12:00:03.000000000Z stdout F line\nodd\n";
+    let docker = r#"{"log":"a ","stream":"stdout","time":"2026-01-31T12:00:00.000000000Z"}
+{"log":"line\n","stream":"stdout","time":"2026-01-31T12:00:00.000000000Z"}
+"#;
+    for (parser, text) in [("cri", cri), ("docker, cri", docker)] {
+        let measure = |count| {
+            std::fs::write(&path, text.repeat(count)).unwrap();
+            let config = format!(
+                "[INPUT]\n    name tail\n    path {}\n    read_from_head on\n    exit_on_eof on\n    \
+                 offset_key at\n    multiline.parser {parser}\n[OUTPUT]\n    name null\n",
+                path.display()
+            );
+            run(&config, || {})
+        };
+        measure(1_000);
+        let (few, many) = (measure(5_000), measure(45_000));
+        assert_flat(few, many, 40_000, 400);
+    }
+}
+
+#[test]
 fn filters_allocate_nothing_per_record() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = support::folder();
@@ -147,6 +173,59 @@ fn filters_allocate_nothing_per_record() {
     measure(1_000);
     let (few, many) = (measure(20_000), measure(120_000));
     assert_flat(few, many, 100_000, 400);
+}
+
+#[test]
+fn the_parser_filter_allocates_nothing_per_record() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = support::folder();
+    let path = folder.path().join("lines.log");
+    let parsers = folder.path().join("parsers");
+    let fields: Vec<String> = (0..14).map(|number| format!("(?<f{number}>\\S+) ?")).collect();
+    let regex = fields.concat();
+    let text = format!(
+        "[PARSER]\n    name r\n    format regex\n    regex ^{regex}(?<rest>.*)$\n    types f7:integer\n"
+    );
+    std::fs::write(&parsers, text).unwrap();
+    let measure = |count| {
+        write_lines(&path, count);
+        let config = format!(
+            "[SERVICE]\n    parsers_file {}\n[INPUT]\n    name tail\n    tag a\n    path {}\n    read_from_head on\n    \
+             exit_on_eof on\n    path_key p\n\
+             [FILTER]\n    name parser\n    match *\n    key_name log\n    parser r\n    reserve_data on\n    preserve_key on\n\
+             [OUTPUT]\n    name null\n    match *\n",
+            parsers.display(),
+            path.display()
+        );
+        run(&config, || {})
+    };
+    measure(1_000);
+    let (few, many) = (measure(10_000), measure(40_000));
+    assert_flat(few, many, 30_000, 500);
+}
+
+#[test]
+fn the_multiline_filter_allocates_nothing_per_record() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = support::folder();
+    let path = folder.path().join("lines.log");
+    for buffer in ["on", "off"] {
+        let measure = |count: usize| {
+            let trace = "java.lang.Error: one\n\tat a.A.a(A.java:1)\n\tat a.A.b(A.java:2)\nplain\n";
+            std::fs::write(&path, trace.repeat(count)).unwrap();
+            let config = format!(
+                "[INPUT]\n    name tail\n    tag a\n    path {}\n    read_from_head on\n    exit_on_eof on\n\
+                 [FILTER]\n    name multiline\n    match *\n    multiline.parser go, java\n    \
+                 multiline.key_content log\n    buffer {buffer}\n\
+                 [FILTER]\n    name modify\n    match *\n    set a b\n[OUTPUT]\n    name null\n    match *\n",
+                path.display()
+            );
+            run(&config, || {})
+        };
+        measure(1_000);
+        let (few, many) = (measure(5_000), measure(20_000));
+        assert_flat(few, many, 60_000, 100);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 6] = [
     &["limits", "log", "tag", "kernel", "event", "codec"],
     &["route", "chunk", "flush"],
-    &["plugin", "reactor", "wire"],
+    &["multiline", "plugin", "reactor", "wire"],
     &["inputs", "filters", "outputs", "parsers"],
     &["lane", "shard"],
     &["pipeline", "supervisor", "cli", "lib", "main"],

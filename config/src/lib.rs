@@ -26,4 +26,4 @@ pub use include::{beside, load};
 pub use map::{KeySpec, Settings, join_keys};
 pub use service::ServiceSettings;
 pub use span::{SourceId, SourceMap, Span};
-pub use value::{CommaList, Octal, Seconds, Size, Value, Words};
+pub use value::{BinarySize, CommaList, Octal, Seconds, Size, Value, Words};

@@ -4,7 +4,7 @@ use crate::document::{Document, Section};
 use crate::error::{Problem, Problems};
 use crate::value::{Value, Words, no_choice};
 
-const TYPES: [&str; 3] = ["regex", "endswith", "equal"];
+const TYPES: [&str; 4] = ["regex", "endswith", "equal", "eq"];
 const FORMATS: [&str; 4] = ["regex", "json", "ltsv", "logfmt"];
 
 /// Checks names and formats.
@@ -57,25 +57,31 @@ fn check_multiline(section: &Section, name: &str, problems: &mut Problems) {
     let mut rules = Vec::new();
     for property in section.all("rule") {
         match Words::parse(&property.value) {
-            Ok(Words(words)) if words.len() >= 3 => rules.push((property, words)),
+            Ok(Words(words)) if words.len() >= 2 => rules.push((property, words)),
             _ => {
-                let problem = Problem::error(property.value_span, "a rule has three parts");
+                let problem = Problem::error(property.value_span, "a rule has two or three parts");
                 problems.push(problem.with_help("write \"state\" \"/expression/\" \"next state\""));
             }
         }
     }
     if let Some((property, words)) = rules.first()
-        && words[0] != "start_state"
+        && !states(&words[0]).any(|state| state == "start_state")
     {
         let message = "the first rule must be that of `start_state`";
         problems.push(Problem::error(property.value_span, message));
     }
     for (property, words) in &rules {
-        if !rules.iter().any(|(_, other)| other[0] == words[2]) {
-            let message = format!("no rule is for the next state `{}`", words[2]);
+        let Some(next) = words.get(2).filter(|next| !next.is_empty()) else { continue };
+        if !rules.iter().any(|(_, other)| states(&other[0]).any(|state| state == next)) {
+            let message = format!("no rule is for the next state `{next}`");
             problems.push(Problem::error(property.value_span, message));
         }
     }
+}
+
+/// The states that a rule is for.
+fn states(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim)
 }
 
 fn named<'s>(section: &'s Section, kind: &str, problems: &mut Problems) -> Option<&'s str> {

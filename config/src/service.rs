@@ -3,7 +3,7 @@
 use crate::document::Section;
 use crate::error::{Problem, Problems, nearest};
 use crate::map::Settings;
-use crate::value::{Seconds, Size, Value};
+use crate::value::{BinarySize, Seconds, Size, Value};
 
 crate::value_enum! {
     /// `log_level`.
@@ -240,8 +240,8 @@ crate::config_map! {
         "storage.rejected.path" => storage_rejected_path: String, default "rejected";
         /// How much of them is kept; has no effect while storage.keep.rejected is off.
         "storage.rejected.limit" => storage_rejected_limit: Size, optional;
-        /// Limit of multiline buffers; has no effect while there are no multiline parsers.
-        "multiline_buffer_limit" => multiline_buffer_limit: String, optional;
+        /// Most bytes of a record that multiline parsers put together; 0 is the default. K is 1024 here.
+        "multiline_buffer_limit" => multiline_buffer_limit: BinarySize, default "2MB";
         /// Reads the configuration again on SIGHUP.
         "hot_reload" => later "off";
         /// Reload safety; has no effect while hot_reload is off.

@@ -113,6 +113,29 @@ impl Value for Size {
     }
 }
 
+/// Bytes, where `K` is 1024 in either spelling, as Fluent Bit has it for a few keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BinarySize(pub u64);
+
+impl Value for BinarySize {
+    const TYPE: &'static str = "size";
+    fn parse(text: &str) -> Result<Self, String> {
+        let (digits, unit) = number_and_unit(text);
+        let binary = match unit.to_ascii_uppercase().as_str() {
+            "K" | "KB" => "KIB",
+            "M" | "MB" => "MIB",
+            "G" | "GB" => "GIB",
+            _ => unit,
+        };
+        match Size::parse(&format!("{digits}{binary}")) {
+            Ok(Size(bytes)) => Ok(BinarySize(bytes)),
+            Err(_) => {
+                Err(format!("`{text}` is no size: write a number with an optional K, M or G"))
+            }
+        }
+    }
+}
+
 /// `1.5` and `GB` of `1.5GB`, with or without blanks between.
 fn number_and_unit(text: &str) -> (&str, &str) {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -294,6 +317,16 @@ mod tests {
         for wrong in ["", "K", "1T", "-1", "ten", "5 M B", "1e"] {
             assert!(Size::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn binary_sizes_are_binary_in_either_spelling() {
+        for (text, bytes) in
+            [("1K", 1024), ("2MB", 2 << 20), ("1.5KiB", 1536), ("7", 7), ("false", 0)]
+        {
+            assert_eq!(BinarySize::parse(text), Ok(BinarySize(bytes)), "{text}");
+        }
+        assert!(BinarySize::parse("banana").is_err());
     }
 
     #[test]

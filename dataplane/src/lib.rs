@@ -2,7 +2,7 @@
 //!
 //! Layers, each importing only those above it in this list:
 //! data ([`limits`], [`log`], [`tag`], [`kernel`], [`event`], [`codec`]), pure state ([`route`],
-//! [`chunk`], [`flush`]), seams ([`plugin`], [`reactor`], [`wire`]), plugins ([`inputs`], [`filters`],
+//! [`chunk`], [`flush`]), seams ([`plugin`], [`multiline`], [`reactor`], [`wire`]), plugins ([`inputs`], [`filters`],
 //! [`outputs`], [`parsers`]), one core ([`lane`], [`shard`]), the process ([`pipeline`], [`supervisor`], [`cli`]).
 
 pub mod codec;
@@ -16,6 +16,7 @@ pub mod chunk;
 pub mod flush;
 pub mod route;
 
+pub mod multiline;
 pub mod plugin;
 pub mod reactor;
 pub mod wire;

@@ -35,11 +35,23 @@ pub const ACK_WAIT: Duration = Duration::from_secs(190);
 /// Bytes of re-tagged records that may wait to enter again; more go on as they are. Where several filters re-tag and
 /// keep, each round would multiply the batch. A batch is hardly ever longer than a read, so this is a fan-out of 64.
 pub const RETAGGED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Streams of filters that hold records, on one shard; where tags are more, the oldest streams make room and what
+/// Streams of a filter that holds records, on one shard; where tags are more, the oldest streams make room and what
 /// they hold goes on. Their bytes count for the memory limits of their inputs.
 pub const HELD_STREAMS_MAX: usize = 4096;
+/// Messages of one stream that wait for further parts (`mode partial_message`): more are hardly ever under way at once.
+pub const PARTIAL_MESSAGES_MAX: usize = 256;
+/// Content that the parts of one message may bring together.
+pub const PARTIAL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How often a shard looks for held records that are due.
 pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Bytes of a record in the making where `multiline_buffer_limit` is 0.
+pub const MULTILINE_BYTES_DEFAULT: usize = 2 * 1024 * 1024;
+/// Groups in which one stream keeps records apart (`key_group`): beyond that the one that was quiet for longest ends.
+pub const MULTILINE_GROUPS_MAX: usize = 16;
+/// Metadata that the parts of one record may bring together.
+pub const MULTILINE_METADATA_MAX: usize = 64 * 1024;
+/// Memory that a stream keeps for its next record: ten thousand quiet files must not hold megabytes each.
+pub const MULTILINE_KEPT_BYTES: usize = 16 * 1024;
 /// Lines the log holds while its reader is slow; the rest is counted and dropped.
 pub const LOG_LINES_MAX: usize = 8192;
 /// Time between a plugin's last flush and its exit call: some say OK before they have sent.

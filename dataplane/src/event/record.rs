@@ -56,6 +56,8 @@ pub struct Record<'a> {
     event: Event<'a>,
     group: &'a [u8],
     time: EventTime,
+    /// The map that holds where there is no index.
+    body: Piece,
     work: &'a mut Workspace,
     is_indexed: bool,
     is_changed: bool,
@@ -70,8 +72,10 @@ impl<'a> Record<'a> {
         work.fields.clear();
         work.arena.clear();
         work.arena.shrink_to(ARENA_BYTES_KEPT);
+        let body = Piece { start: 0, end: event.body.len() as u32, home: Home::Body };
         let (group, time) = (NO_GROUP, event.time);
-        Some(Record { tag, event, group, time, work, is_indexed: false, is_changed: false })
+        let (is_indexed, is_changed) = (false, false);
+        Some(Record { tag, event, group, time, body, work, is_indexed, is_changed })
     }
 
     /// Says what its group of records has in common: the body of the marker before it.
@@ -107,13 +111,20 @@ impl<'a> Record<'a> {
     /// Gives it another time.
     pub fn set_time(&mut self, time: EventTime) {
         self.is_changed |= time != self.time;
-        self.index();
         self.time = time;
+    }
+
+    /// Puts another map in the place of all its fields.
+    pub fn replace_body(&mut self, map: Piece) {
+        self.work.fields.clear();
+        self.body = map;
+        self.is_indexed = false;
+        self.is_changed = true;
     }
 
     /// Its keys and values, in order.
     pub fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let untouched = if self.is_indexed { &[0x80] } else { self.event.body };
+        let untouched = if self.is_indexed { &[0x80] } else { self.bytes(self.body) };
         let fields = self.work.fields.iter();
         let fields = fields.map(|field| (self.bytes(field.key), self.bytes(field.value)));
         map_entries(untouched).chain(fields)
@@ -257,6 +268,15 @@ impl<'a> Record<'a> {
         &mut self.work.new_tag
     }
 
+    /// Its body, a map, as it is now; written to `out` where it lies in pieces.
+    pub fn body<'s>(&'s self, out: &'s mut Vec<u8>) -> &'s [u8] {
+        if !self.is_indexed {
+            return self.bytes(self.body);
+        }
+        self.write_body(out);
+        out
+    }
+
     /// Where a filter puts the events that replace the record. Whoever reads them empties it.
     pub fn replacement(&mut self) -> &mut Vec<u8> {
         &mut self.work.replacement
@@ -273,8 +293,11 @@ impl<'a> Record<'a> {
             return self.event.bytes.len();
         }
         let head_bytes = self.event.bytes.len() - self.event.body.len();
-        let fields = self.work.fields.iter();
         let size = |piece: Piece| (piece.end - piece.start) as usize;
+        if !self.is_indexed {
+            return head_bytes + crate::event::encoder::HEADER_BYTES + size(self.body);
+        }
+        let fields = self.work.fields.iter();
         let fields: usize = fields.map(|field| size(field.key) + size(field.value)).sum();
         head_bytes + crate::event::encoder::HEADER_BYTES + 5 + fields
     }
@@ -289,20 +312,10 @@ impl<'a> Record<'a> {
         self.write_body(out);
     }
 
-    /// The body, with what was changed; `buffer` is where it is put together, if it must be.
-    pub fn body<'b>(&'b self, buffer: &'b mut Vec<u8>) -> &'b [u8] {
-        if !self.is_indexed {
-            return self.event.body;
-        }
-        buffer.clear();
-        self.write_body(buffer);
-        buffer
-    }
-
     /// Appends the body, with what was changed.
     pub fn write_body(&self, out: &mut Vec<u8>) {
         if !self.is_indexed {
-            out.extend_from_slice(self.event.body);
+            out.extend_from_slice(self.bytes(self.body));
             return;
         }
         put_map_len(out, self.work.fields.len());
@@ -332,15 +345,9 @@ impl<'a> Record<'a> {
             return;
         }
         self.is_indexed = true;
-        let body = self.event.body;
-        let base = body.as_ptr() as usize;
-        for (key, value) in map_entries(body) {
-            let piece = |part: &[u8]| {
-                let start = (part.as_ptr() as usize - base) as u32;
-                Piece { start, end: start + part.len() as u32, home: Home::Body }
-            };
-            self.work.fields.push(Field { key: piece(key), value: piece(value) });
-        }
+        let mut fields = std::mem::take(&mut self.work.fields);
+        self.fields_of(self.body, &mut fields);
+        self.work.fields = fields;
     }
 
     fn copy_to_arena(&mut self, piece: Piece) {
@@ -389,6 +396,7 @@ mod tests {
         MoveFirst(prop::sample::Index),
         Nest(String, String),
         Lift(String),
+        Replace(String, Value),
     }
 
     fn key() -> impl Strategy<Value = String> {
@@ -419,6 +427,7 @@ mod tests {
             any::<prop::sample::Index>().prop_map(Edit::MoveFirst),
             (key(), key()).prop_map(|(name, prefix)| Edit::Nest(name, prefix)),
             key().prop_map(Edit::Lift),
+            (key(), value()).prop_map(|(key, value)| Edit::Replace(key, value)),
         ]
     }
 
@@ -465,6 +474,11 @@ mod tests {
                 record.edit().remove(index);
                 record.edit().extend(lifted);
             }
+            Edit::Replace(key, value) => {
+                let map = Value::Map(vec![(key.as_str().into(), value.clone())]);
+                let map = record.store(|out| encode(&map, out));
+                record.replace_body(map);
+            }
         }
     }
 
@@ -502,6 +516,9 @@ mod tests {
                 if let (_, Value::Map(inner)) = map.remove(index) {
                     map.extend(inner);
                 }
+            }
+            Edit::Replace(key, value) => {
+                *map = vec![(key.as_str().into(), value.clone())];
             }
         }
     }

@@ -7,7 +7,9 @@ mod grep;
 mod key_pattern;
 mod lua;
 mod modify;
+mod multiline;
 mod nest;
+mod parser;
 mod record_modifier;
 mod rewrite_tag;
 mod stdout;
@@ -23,7 +25,9 @@ pub static FILTERS: &[&FilterPlugin] = &[
     &grep::PLUGIN,
     &lua::PLUGIN,
     &modify::PLUGIN,
+    &multiline::PLUGIN,
     &nest::PLUGIN,
+    &parser::PLUGIN,
     &record_modifier::PLUGIN,
     &rewrite_tag::PLUGIN,
     &stdout::PLUGIN,

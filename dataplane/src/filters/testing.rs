@@ -38,6 +38,7 @@ fn build(
         parsers: &crate::plugin::parser::Parsers::new(),
         variables: &[("FOO".to_owned(), "bar".to_owned())],
         directory: std::path::Path::new(""),
+        multiline: crate::plugin::testing::context().multiline,
     };
     let definition = (plugin.build)(&section, &context, &mut problems);
     (definition, problems.iter().map(|problem| problem.message.clone()).collect())

@@ -12,6 +12,8 @@ use crate::filters::FILTERS;
 use crate::flush::watermark::Meter;
 use crate::inputs::INPUTS;
 use crate::lane::host::Loaded;
+use crate::limits::{EVENT_BYTES_MAX, MULTILINE_BYTES_DEFAULT};
+use crate::multiline::{self, MultilineParsers};
 use crate::outputs::OUTPUTS;
 use crate::parsers;
 use crate::pipeline::keys::{FilterKeys, ForeignKeys, FormatChoice, InputKeys, OutputKeys};
@@ -51,6 +53,7 @@ pub fn build(
         nan: if service.json_convert_nan_to_null { Nan::Null } else { Nan::Word },
     };
     let parsers = parsers::compile(document, problems);
+    let multiline = multiline::compile(document, &parsers, buffer_bytes_max(&service), problems);
     let flush_interval = service.flush.0;
     let mut builder = Builder {
         surroundings,
@@ -58,6 +61,7 @@ pub fn build(
         json,
         parsers: &parsers,
         document,
+        multiline: &multiline,
         problems: &mut *problems,
     };
     builder.refuse_what_comes_later(document);
@@ -91,12 +95,21 @@ pub fn build(
     Some(Pipeline { service, inputs, filters, outputs, routes, shard_count })
 }
 
+/// `multiline_buffer_limit`, within what an event may have.
+fn buffer_bytes_max(service: &ServiceSettings) -> usize {
+    match service.multiline_buffer_limit.0 {
+        0 => MULTILINE_BYTES_DEFAULT,
+        bytes => usize::try_from(bytes).unwrap_or(usize::MAX).min(EVENT_BYTES_MAX / 2),
+    }
+}
+
 struct Builder<'a> {
     surroundings: &'a Surroundings<'a>,
     flush_interval: std::time::Duration,
     json: JsonOptions,
     parsers: &'a Parsers,
     document: &'a Document,
+    multiline: &'a MultilineParsers,
     problems: &'a mut Problems,
 }
 
@@ -134,6 +147,7 @@ impl<'a> Builder<'a> {
             parsers: self.parsers,
             variables: &self.document.variables,
             directory: &self.document.directory,
+            multiline: self.multiline,
         }
     }
 

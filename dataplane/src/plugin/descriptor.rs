@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use config::{KeySpec, Problems, Section};
 
+use crate::multiline::MultilineParsers;
 use crate::plugin::filter::FilterDefinition;
 use crate::plugin::input::InputDefinition;
 use crate::plugin::output::OutputDefinition;
@@ -81,4 +82,6 @@ pub struct BuildContext<'a> {
     pub variables: &'a [(String, String)],
     /// Directory of the main file; for [`config::beside`].
     pub directory: &'a Path,
+    /// The multiline parsers of the configuration.
+    pub multiline: &'a MultilineParsers,
 }

@@ -4,11 +4,15 @@
 //! The sink is as strict as the seam allows: a batch gets exactly the room that was asked for,
 //! stands behind foreign bytes, and must hold as many whole events as are committed.
 
+use std::sync::LazyLock;
+
 use config::{Problems, Property, Section, Settings, SourceMap, Span};
 
 use crate::event::reader::Events;
 use crate::event::time::EventTime;
+use crate::limits::MULTILINE_BYTES_DEFAULT;
 use crate::log::Log;
+use crate::multiline::MultilineParsers;
 use crate::plugin::descriptor::{BuildContext, InputPlugin};
 use crate::plugin::input::{
     DropCause, EventSink, Flow, Framer, InputPlace, InputTag, Next, OpenBatch, Peer, Source,
@@ -136,6 +140,8 @@ pub fn stream_input(plugin: &InputPlugin, properties: &[(&str, &str)]) -> Box<dy
 }
 
 static PARSERS: Parsers = Parsers::new();
+static MULTILINE: LazyLock<MultilineParsers> =
+    LazyLock::new(|| MultilineParsers::new(MULTILINE_BYTES_DEFAULT));
 
 /// Of an instance `test.0` on one shard.
 pub fn context() -> BuildContext<'static> {
@@ -148,6 +154,7 @@ pub fn context() -> BuildContext<'static> {
         parsers: &PARSERS,
         variables: &[],
         directory: std::path::Path::new(""),
+        multiline: &MULTILINE,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `tail`: follows files by their names' patterns and turns each line into an event.
 //!
 //! Reading order: [`pattern`] and [`find`] (which files there are), [`spread`] (which shard reads which),
-//! [`turns`] (what a shard does in a turn), [`file`](self::file) (one file) with [`lines`], [`parsed`] and [`gzip`], [`sweep`] (what is done
+//! [`turns`] (what a shard does in a turn), [`file`](self::file) (one file) with [`lines`], [`parsed`], [`joined`] and [`gzip`], [`sweep`] (what is done
 //! by the clock), [`tag`].
 //!
 //! Differences from Fluent Bit, all on purpose: a line that is too long is skipped and counted, and its file
@@ -12,6 +12,7 @@
 mod file;
 mod find;
 mod gzip;
+mod joined;
 mod lines;
 mod parsed;
 mod pattern;
@@ -36,9 +37,13 @@ use crate::inputs::tail::tag::TagMaker;
 use crate::inputs::tail::turns::TailTurns;
 use crate::kernel::newline::{EmptyLines, LineTemplate};
 use crate::limits::EVENT_BYTES_MAX;
+use crate::multiline::Multiline;
 use crate::plugin::descriptor::{BuildContext, InputPlugin, Placement};
 use crate::plugin::input::{InputDefinition, InputPlace, InputTag, Source};
 use crate::plugin::parser::Parser;
+
+/// The shortest flush timeout of multiline parsers, as in Fluent Bit.
+const FLUSH_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 
 /// The `tail` input.
 pub static PLUGIN: InputPlugin = InputPlugin {
@@ -130,8 +135,8 @@ config::config_map! {
         "parser_firstline" => later;
         /// Parsers of further lines.
         "parser_" => later;
-        /// Multiline parsers.
-        "multiline.parser" => later;
+        /// Multiline parsers that join lines, in this order, between commas.
+        "multiline.parser" => multiline_parser: CommaList, repeat;
         /// Encoding of the files.
         "unicode.encoding" => later;
         /// Encoding of the files.
@@ -146,6 +151,7 @@ pub struct TailPlan {
     exclude: Exclusions,
     tag_regex: Option<Regex>,
     parser: Option<Arc<dyn Parser>>,
+    multiline: Option<Arc<Multiline>>,
     line_key: String,
     path_key: Option<String>,
     offset_key: Option<String>,
@@ -188,9 +194,46 @@ fn build(
     problems: &mut Problems,
 ) -> Option<Arc<dyn InputDefinition>> {
     let parser = context.parsers.of_key(section, "parser", problems);
+    let multiline = context.multiline.of_key(section, "multiline.parser", problems);
     let settings = TailSettings::read(section, context.engine_keys, problems)?;
-    let plan = plan(&settings, section, context.shard_count, parser?, problems)?;
-    Some(Arc::new(TailDefinition(Arc::new(plan))))
+    let plan = plan(&settings, section, context.shard_count, problems);
+    let (parser, multiline, plan) = (parser?, multiline?, plan?);
+    if let Some(multiline) = &multiline {
+        check_multiline(multiline, section, problems)?;
+    }
+    let multiline = multiline.map(Arc::new);
+    Some(Arc::new(TailDefinition(Arc::new(TailPlan { parser, multiline, ..plan }))))
+}
+
+/// Names what has no effect beside `multiline.parser`, and refuses what Fluent Bit does.
+fn check_multiline(
+    multiline: &Multiline,
+    section: &Section,
+    problems: &mut Problems,
+) -> Option<()> {
+    let span = section.get("multiline.parser").map(|property| property.value_span);
+    let timeout = multiline.flush_timeout();
+    if timeout < FLUSH_TIMEOUT_MIN {
+        let (timeout, least) = (timeout.as_millis(), FLUSH_TIMEOUT_MIN.as_millis());
+        let message = format!("`flush_timeout` of its multiline parsers is {timeout} ms");
+        let problem = Problem::error(span, message);
+        problems.push(problem.with_help(format!("`tail` needs at least {least} ms")));
+        return None;
+    }
+    for name in multiline.unfit_for_lines() {
+        let message = format!(
+            "multiline parser `{name}` looks at keys of records: without `parser` and `key_content` \
+             lines of a file pass it one by one"
+        );
+        problems.push(Problem::warning(span, message));
+    }
+    for key in ["parser", "key"] {
+        if let Some(property) = section.get(key) {
+            let message = format!("`{key}` has no effect beside `multiline.parser`");
+            problems.push(Problem::warning(property.key_span, message));
+        }
+    }
+    Some(())
 }
 
 /// Checks what one key alone cannot know.
@@ -198,7 +241,6 @@ fn plan(
     settings: &TailSettings,
     section: &Section,
     shard_count: usize,
-    parser: Option<Arc<dyn Parser>>,
     problems: &mut Problems,
 ) -> Option<TailPlan> {
     let errors_before = problems.error_count();
@@ -256,7 +298,8 @@ fn plan(
         patterns: patterns.into(),
         exclude: Exclusions::parse(&settings.exclude_path.clone().unwrap_or_default().0),
         tag_regex: tag_regex.ok().flatten(),
-        parser,
+        parser: None,
+        multiline: None,
         line_key: settings.key.clone(),
         path_key: settings.path_key.clone(),
         offset_key: settings.offset_key.clone(),

@@ -61,6 +61,7 @@ impl Bench {
             parsers: &parsers,
             variables: &[],
             directory: Path::new(""),
+            multiline: crate::plugin::testing::context().multiline,
         };
         let mut problems = Problems::default();
         let definition = (PLUGIN.build)(&section, &context, &mut problems);

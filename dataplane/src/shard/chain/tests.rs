@@ -75,17 +75,23 @@ fn one_by_one(mut batch: Vec<u8>, filters: &mut [Box<dyn Filter>]) -> Vec<u8> {
     batch
 }
 
-fn shard(filters: Vec<Box<dyn Filter>>) -> Shard {
+pub(super) fn shard(filters: Vec<Box<dyn Filter>>) -> Shard {
+    limited_shard(filters, 1 << 30).0
+}
+
+pub(super) fn limited_shard(filters: Vec<Box<dyn Filter>>, limit: u64) -> (Shard, Arc<Meter>) {
+    let meter = Arc::new(Meter::new(limit));
     let patterns = filters.iter().map(|_| TagPattern::Any).collect();
     let policy = LanePolicy { in_flight_max: 9, retry_limit: RetryLimit::None };
-    Shard::new(ShardPlan {
+    let shard = Shard::new(ShardPlan {
         routes: Arc::new(RouteTable::new(patterns, vec![TagPattern::Any])),
-        meters: vec![Arc::new(Meter::new(1 << 30))],
+        meters: vec![Arc::clone(&meter)],
         policies: vec![policy],
         filters,
         backoff: Backoff { base_s: 5, cap_s: 60 },
         seed: 1,
-    })
+    });
+    (shard, meter)
 }
 
 fn fused(batch: &[u8], count: u32, filters: Vec<Box<dyn Filter>>) -> Vec<u8> {
