@@ -107,11 +107,11 @@ const PACED: &str = r#"while IFS= read -r line; do printf '%s\n' "$line"; sleep 
 
 fn record(program: &Path) {
     let start = |case: PathBuf| {
-        // Fluent Bit takes no file for its standard input, and gives back what filters hold only while it runs. It
-        // leaves all records of a read as they came where a script fails on one.
-        let pace = if keeps_order(&case) { "cat" } else { PACED };
+        // Fluent Bit takes no file for its standard input, and gives back what filters hold only while it runs. It leaves
+        // all records of a read as they came where a script fails on one.
+        let pace = if keeps_order(&case) { "cat && sleep 6" } else { PACED };
         let mut pipe = Command::new("sh");
-        pipe.args(["-c", &format!("{pace}; sleep 6")]).stdin(records(&case)).stdout(Stdio::piped());
+        pipe.args(["-c", pace]).stdin(records(&case)).stdout(Stdio::piped());
         let pipe = pipe.spawn().expect("a shell runs").stdout.expect("its output is piped");
         let mut command = Command::new("timeout");
         command.args(["-s", "INT", "12"]).arg(program).arg("-q").arg("-c").arg(&case).stdin(pipe);
@@ -384,4 +384,19 @@ fn a_script_that_is_no_lua_is_refused_where_it_is_named() {
             assert!(ended.log.contains(expected), "{}", ended.log);
         }
     }
+}
+
+#[test]
+fn scripts_load_modules_that_are_written_in_c() {
+    let module = support::plugins::c_plugin("lua_module");
+    let folder = module.parent().expect("it lies in a folder").display();
+    let config = format!(
+        "@SET MODULES={folder}\n[INPUT]\n    name stdin\n    tag t\n[FILTER]\n    name lua\n    match *\n    call f\n    \
+         code package.cpath = FLB_ENV.MODULES .. '/?.so' local half = require('lua_module') function f(tag, time, \
+         record) record.half = half(record.a) return 2, time, record end\n[OUTPUT]\n    name stdout\n    match *\n    \
+         format json_lines\n    json_date_key false\n"
+    );
+    let ended = one_record(&config);
+    let record: serde_json::Value = serde_json::from_str(&ended.text()).expect("a record");
+    assert_eq!(record, serde_json::json!({"a": 1, "half": 0.5}), "{}", ended.log);
 }

@@ -14,6 +14,7 @@ use crate::event::record::Record;
 use crate::event::time::{Clock, EventTime};
 use crate::kernel::lua::{Argument, Lua, Results};
 use crate::kernel::lua_values::FieldTypes;
+use crate::limits::LUA_RESULT_BYTES_MAX;
 use crate::log::Log;
 use crate::plugin::descriptor::{BuildContext, FilterPlugin};
 use crate::plugin::filter::{Filter, FilterDefinition, FilterPlace, Verdict};
@@ -288,6 +289,7 @@ fn call(
         true => Argument::Time(record.time()),
         false => Argument::Number(record.time().as_f64()),
     };
+    buffers.body.clear();
     let tag = Argument::Same(record.tag());
     let body = Argument::Value(record.body(&mut buffers.body));
     let results = match form {
@@ -365,8 +367,7 @@ fn replace(
             parts.extend_from_slice(rest);
             out.clear();
             let metadata = Metadata { own, given: metadata, count };
-            split(parts, &metadata, time, out)
-                .ok_or_else(|| invalid("an element of the array is no map".to_owned()))?;
+            split(parts, &metadata, time, out).map_err(|why| invalid(why.to_owned()))?;
             Ok(Verdict::Replace(count as u32))
         }
         _ => Err(invalid("it is neither a map nor an array of maps".to_owned())),
@@ -388,13 +389,22 @@ struct Metadata<'a> {
 }
 
 /// Writes an event for each value, if all of them are maps.
-fn split(parts: &[u8], metadata: &Metadata<'_>, time: EventTime, out: &mut Vec<u8>) -> Option<()> {
+fn split(
+    parts: &[u8],
+    metadata: &Metadata<'_>,
+    time: EventTime,
+    out: &mut Vec<u8>,
+) -> Result<(), &'static str> {
     let Metadata { own, given, count } = *metadata;
     let mut given_rest = given;
     let is_each = !is_map(given) && read_head(&mut given_rest) == Some(Head::Array(count));
     let mut rest = parts;
     for _ in 0..count {
-        let part = take_value(&mut rest).filter(|part| is_map(part))?;
+        let part = take_value(&mut rest).filter(|part| is_map(part));
+        let part = part.ok_or("an element of the array is no map")?;
+        if out.len() > LUA_RESULT_BYTES_MAX {
+            return Err("its records are too large together");
+        }
         let metadata = match is_each {
             true => {
                 take_value(&mut given_rest).filter(|metadata| is_map(metadata)).unwrap_or(&[0x80])
@@ -405,7 +415,7 @@ fn split(parts: &[u8], metadata: &Metadata<'_>, time: EventTime, out: &mut Vec<u
         event_header_with_metadata(out, time, metadata);
         out.extend_from_slice(part);
     }
-    Some(())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -472,6 +482,8 @@ mod tests {
         assert_eq!(plain("return 1, 4294967295, r"), (Verdict::Fail, vec![]));
         assert_eq!(plain("return 1, 0/0, r"), (Verdict::Fail, vec![]));
         assert_eq!(plain("return 2, s, {r, 5}"), (Verdict::Fail, vec![]));
+        let many = "local l = {} for i = 1, 3e6 do l[i] = r end return 2, s, l";
+        assert_eq!(plain(many), (Verdict::Fail, vec![]));
         let table =
             run(&[("time_as_table", "on")], "function f(t, s, r) s.nsec = 7 return 1, s, r end");
         assert_eq!(table, one(&format!("1700000000.000000007 {{\"m\":1}} {body}")));

@@ -19,6 +19,7 @@ use crate::kernel::lua_values::{
     ARRAY_METATABLE, FieldTypes, MAP_METATABLE, NULL_NAME, NoValue, TYPE_ARRAY, TYPE_MAP,
     TYPE_NAME, Writer, push_str, push_value, text_at,
 };
+use crate::limits::LUA_RESULT_BYTES_MAX;
 
 /// Place of the name of the function, behind those that values need.
 const FUNCTION_NAME: c_int = 5;
@@ -319,6 +320,8 @@ impl Results<'_> {
         let (state, start) = (self.lua.state.as_ptr(), out.len());
         // SAFETY: the place exists, and the machine is live and borrowed while the writer works.
         let put = unsafe { Writer::new(state, types, out).put(self.place(index), 0) };
+        let is_large = out.len() - start > LUA_RESULT_BYTES_MAX;
+        let put = if is_large { put.and(Err(NoValue::Large)) } else { put };
         if put.is_err() {
             out.truncate(start);
             // SAFETY: what the writer left above the results.
@@ -455,7 +458,7 @@ mod tests {
         let mut lua = machine(
             "n = 0
              local own = {}; own.own = own
-             local results = {print, {a = {print}}, own, {[1e9] = 1}, {coroutine.create(print)}, 1LL, {x = 1},
+             local results = {print, {a = {print}}, own, {[1e9] = 1}, string.rep('x', 40000000), {coroutine.create(print)}, 1LL, {x = 1},
                  setmetatable({}, {type = 1, __index = error, __len = error})}
              function f() n = n + 1; return results[n] end",
         );
@@ -463,6 +466,7 @@ mod tests {
             Err(NoValue::Kind),
             Err(NoValue::Kind),
             Err(NoValue::Deep),
+            Err(NoValue::Large),
             Err(NoValue::Large),
             Err(NoValue::Kind),
             Err(NoValue::Kind),
