@@ -1,6 +1,6 @@
 //! The filter seam: a filter sees one record at a time, may change it, and says what becomes of it.
 //!
-//! All filters of a chain see a record while it is in L1 (`shard/chain.rs` runs them); the record is written once,
+//! All filters of a chain see a record while it is in L1 (`shard/chain/` runs them); the record is written once,
 //! after the last of them, and not at all when none of them changed it.
 //!
 //! A filter that holds records keeps a [`FilterStream`] for each input and tag. What a stream gives back goes on at

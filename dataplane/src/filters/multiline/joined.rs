@@ -16,13 +16,16 @@ const TRUNCATED_PAUSE_NS: u64 = 60_000_000_000;
 /// What all streams of a shard share.
 pub(super) struct Shared {
     joiner: RefCell<Joiner>,
+    /// The body of a record that a filter before this one has changed.
+    body: RefCell<Vec<u8>>,
     log: Log,
     truncated_said_ns: Cell<Option<u64>>,
 }
 
 impl Shared {
     pub(super) fn new(joiner: Joiner, log: Log) -> Rc<Shared> {
-        Rc::new(Shared { joiner: RefCell::new(joiner), log, truncated_said_ns: Cell::new(None) })
+        let (joiner, body) = (RefCell::new(joiner), RefCell::default());
+        Rc::new(Shared { joiner, body, log, truncated_said_ns: Cell::new(None) })
     }
 
     fn say_truncated(&self, clock: Clock) {
@@ -39,14 +42,12 @@ pub(super) struct JoinedStream {
     shared: Rc<Shared>,
     stream: Stream,
     wait: Wait,
-    /// The body of a record that a filter before this one has changed.
-    body: Vec<u8>,
 }
 
 impl JoinedStream {
     pub(super) fn new(shared: Rc<Shared>, wait: Wait) -> JoinedStream {
         let stream = shared.joiner.borrow().stream();
-        JoinedStream { shared, stream, wait, body: Vec::new() }
+        JoinedStream { shared, stream, wait }
     }
 }
 
@@ -73,12 +74,11 @@ fn stamp(clock: Clock) -> EventTime {
 
 impl FilterStream for JoinedStream {
     fn apply(&mut self, record: &mut Record<'_>, clock: Clock, given: &mut Given) -> Verdict {
-        self.body.clear();
-        let part = Part {
-            time: record.time(),
-            metadata: record.metadata(),
-            body: record.body(&mut self.body),
-        };
+        let mut body = self.shared.body.borrow_mut();
+        body.clear();
+        body.shrink_to(BODY_BYTES_KEPT);
+        let part =
+            Part { time: record.time(), metadata: record.metadata(), body: record.body(&mut body) };
         let truncated_before = given.truncated_count();
         let mut joiner = self.shared.joiner.borrow_mut();
         joiner.take_record(&mut self.stream, &part, stamp(clock), &mut Joined(given));
@@ -89,7 +89,6 @@ impl FilterStream for JoinedStream {
     }
 
     fn end_batch(&mut self, _clock: Clock, given: &mut Given) {
-        self.body.shrink_to(BODY_BYTES_KEPT);
         if self.wait == Wait::Batch {
             self.give_all(given);
         }
@@ -115,5 +114,5 @@ impl FilterStream for JoinedStream {
     }
 }
 
-/// What a stream keeps of the memory for one body.
-const BODY_BYTES_KEPT: usize = 4096;
+/// What is kept of the memory for one body.
+const BODY_BYTES_KEPT: usize = 1 << 20;

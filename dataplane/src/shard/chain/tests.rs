@@ -27,7 +27,7 @@ use crate::shard::{Shard, ShardPlan};
 type Configured = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// Filters that look at, change and drop what the records of the test have.
-const CONFIGURED: [Configured; 12] = [
+const CONFIGURED: [Configured; 15] = [
     ("modify", &[("set", "a x"), ("rename", "b c")]),
     ("modify", &[("condition", "key_exists c"), ("hard_copy", "c a"), ("remove", "b")]),
     ("modify", &[("move_to_start", "c"), ("add", "d 5")]),
@@ -39,6 +39,12 @@ const CONFIGURED: [Configured; 12] = [
     ("grep", &[("exclude", "$c['a'] x")]),
     ("type_converter", &[("int_key", "a b string")]),
     ("expect", &[("action", "result_key"), ("key_exists", "c")]),
+    (
+        "parser",
+        &[("key_name", "c"), ("parser", "json"), ("parser", "pair"), ("reserve_data", "on")],
+    ),
+    ("parser", &[("key_name", "$c['a']"), ("parser", "json"), ("reserve_data", "on")]),
+    ("parser", &[("key_name", "d"), ("parser", "json"), ("preserve_key", "on")]),
     ("modify", &[("condition", "key_exists nope"), ("set", "a y")]),
 ];
 
@@ -246,7 +252,7 @@ proptest! {
     #[test]
     fn the_fused_chain_equals_filters_run_one_by_one(
         records in prop::collection::vec(
-            (r#"\{("a":("x"|7),)?("b":[0-9],)?("c":(\{"a":"x"\}|"z"),)?"e":1\}"#, 0usize..3), 0..40),
+            (r#"\{("a":("x"|7),)?("b":[0-9],)?("c":(\{"a":"x"\}|"z"|"x=\{\}"|"\{\\"a\\":\\"x\\"\}"|\{"a":"\{\\"d\\":1\}"\}),)?"e":1\}"#, 0usize..3), 0..40),
         picked in prop::collection::vec(0..CONFIGURED.len(), 1..6),
     ) {
         // Some records are long, so that runs are copied in parts.
