@@ -54,7 +54,8 @@ impl TestSink {
     pub fn events(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let batches = self.batches.iter();
         let events = batches.flat_map(|(tag, bytes, _)| {
-            Events::new(bytes).map(|event| (tag.clone(), event.unwrap().bytes.to_vec()))
+            Events::new(bytes)
+                .map(|event| (tag.clone(), event.expect("checked at the commit").bytes.to_vec()))
         });
         events.collect()
     }
