@@ -9,6 +9,7 @@ pub mod json;
 pub mod logfmt_ltsv;
 pub mod msgpack;
 pub mod parsers;
+pub mod plain_json;
 pub mod regex_time;
 
 /// A target's name and its body.

@@ -208,7 +208,7 @@ fn check_parser(is_ltsv: bool, keys: u8, text: &[u8], pairs: &[Pair], consumed: 
             break;
         }
         if has_time && key == b"t" && !value.is_empty() {
-            match epoch(value) {
+            match parsers::epoch(value) {
                 None if is_strict => {
                     is_parsed = false;
                     break;
@@ -230,13 +230,6 @@ fn check_parser(is_ltsv: bool, keys: u8, text: &[u8], pairs: &[Pair], consumed: 
     }
     let time = time.map(|secs| EventTime { secs, nanos: 0 });
     assert_eq!(format!("{parsed:?}"), format!("{:?}", (Parsed::Body { time, consumed }, entries)));
-}
-
-/// The digits at the front, up to the last second whose year C can say.
-fn epoch(text: &[u8]) -> Option<u64> {
-    let digits: Vec<u8> = text.iter().copied().take_while(u8::is_ascii_digit).collect();
-    let secs: u64 = std::str::from_utf8(&digits).expect("digits").parse().ok()?;
-    (secs <= 67_767_976_233_532_799).then_some(secs)
 }
 
 /// A msgpack string of any bytes.

@@ -45,3 +45,10 @@ pub fn parse(
     let Value::Map(entries) = value else { panic!("the body is {value}") };
     (parsed, entries)
 }
+
+/// What `%s` reads: the digits at the front, up to the last second whose year C can say.
+pub fn epoch(text: &[u8]) -> Option<u64> {
+    let digits: Vec<u8> = text.iter().copied().take_while(u8::is_ascii_digit).collect();
+    let secs: u64 = std::str::from_utf8(&digits).expect("digits").parse().ok()?;
+    (secs <= 67_767_976_233_532_799).then_some(secs)
+}
