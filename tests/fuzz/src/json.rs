@@ -224,8 +224,8 @@ fn check_lines(text: &[u8], keys: u8) {
     let parser: Arc<dyn Parser> = parsers::compile(&section).expect("the section is right");
     let mut scratch = ParserScratch::default();
     for line in text.split(|byte| *byte == b'\n').take(40) {
-        let remembering = parsers::parse(&*parser, line, &mut scratch);
-        let fresh = parsers::parse(&*parser, line, &mut ParserScratch::default());
+        let remembering = parsers::parse(&*parser, line, parsers::NOW, &mut scratch);
+        let fresh = parsers::parse(&*parser, line, parsers::NOW, &mut ParserScratch::default());
         assert_eq!(format!("{remembering:?}"), format!("{fresh:?}"));
         let Some((mut entries, consumed)) = only_object(line) else {
             assert_eq!(fresh, (Parsed::Unparsed, Vec::new()));

@@ -197,7 +197,7 @@ fn check_parser(is_ltsv: bool, keys: u8, text: &[u8], pairs: &[Pair], consumed: 
         section.push(("logfmt_no_bare_keys", word(refuses_bare)));
     }
     let parser = parsers::compile(&section).expect("the section is right");
-    let parsed = parsers::parse(&*parser, text, &mut ParserScratch::default());
+    let parsed = parsers::parse(&*parser, text, parsers::NOW, &mut ParserScratch::default());
 
     let mut entries = Vec::new();
     let mut time = None;

@@ -29,11 +29,12 @@ pub fn compile(properties: &[(&str, &str)]) -> Option<Arc<dyn Parser>> {
 pub fn parse(
     parser: &dyn Parser,
     text: &[u8],
+    now: EventTime,
     scratch: &mut ParserScratch,
 ) -> (Parsed, Vec<(Value, Value)>) {
     const EARLIER: &[u8] = b"earlier";
     let mut out = EARLIER.to_vec();
-    let parsed = parser.parse(text, NOW, scratch, &mut out);
+    let parsed = parser.parse(text, now, scratch, &mut out);
     let mut body = out.strip_prefix(EARLIER).expect("earlier bytes are left alone");
     let Parsed::Body { consumed, .. } = parsed else {
         assert!(body.is_empty(), "{parsed:?} appended {body:x?}");
