@@ -10,7 +10,6 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
@@ -18,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use config::{Document, Problems, ServiceSettings};
 use dataplane::lane::host::PluginHost;
 use dataplane::limits::CHUNK_BYTES_FULL;
-use dataplane::log::Log;
+use dataplane::log::{self, Level};
 use dataplane::pipeline::build::{self, Surroundings};
 use dataplane::supervisor::{self, Order};
 
@@ -52,11 +51,20 @@ static ALLOCATOR: Counting = Counting;
 /// The counts are of the whole process, so the tests take turns.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Allocations a chunk may cost on its way: its shared block, a task, a boxed future, a growing queue.
-const PER_CHUNK: u64 = 8;
+/// Allocations a chunk may cost on its way: its shared block, a task, a boxed future, a growing queue, and for each of
+/// the eight reads that fill it a timer and a task of the reactor.
+const PER_CHUNK: u64 = 24;
 
-/// Runs a configuration on one shard until it ends, or until `load` returns. Returns the allocations.
-fn run(config: &str, load: impl FnOnce()) -> u64 {
+/// What ends a run.
+enum End<'a> {
+    /// Its input.
+    Input,
+    /// The return of this load.
+    Load(&'a dyn Fn()),
+}
+
+/// Runs a configuration on one shard to its end, in which so many records must be delivered. Returns the allocations.
+fn run(config: &str, record_count: u64, end: End<'_>) -> u64 {
     let folder = support::folder();
     let path = folder.path().join("test.conf");
     std::fs::write(&path, config).unwrap();
@@ -71,20 +79,28 @@ fn run(config: &str, load: impl FnOnce()) -> u64 {
     let host = PluginHost::start().unwrap();
     let (orders, queue) = channel();
     let (has_started, started) = channel();
+    let log_path = folder.path().join("log");
+    let (log, _writer) = log::start(Level::Info, Some(&log_path)).unwrap();
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     std::thread::scope(|scope| {
-        let order = orders.clone();
+        let (order, log) = (orders.clone(), &log);
         let running = scope.spawn(move || {
             let started = || has_started.send(()).unwrap();
-            supervisor::run(pipeline, &host, &Log::discard(), &queue, &order, started).unwrap()
+            supervisor::run(pipeline, &host, log, &queue, &order, started).unwrap()
         });
         started.recv().unwrap();
-        load();
-        // An input that ended the process by itself has been quicker.
-        let _ = orders.send(Order::InputEnded);
+        if let End::Load(load) = end {
+            load();
+            orders.send(Order::InputEnded).unwrap();
+        }
         assert_eq!(running.join().unwrap().exit_status, 0);
     });
-    ALLOCATIONS.load(Ordering::Relaxed) - before
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    log.flush(support::DEADLINE);
+    let log = std::fs::read_to_string(&log_path).unwrap();
+    let law = format!("records: in {record_count} = delivered {record_count} + dropped 0 + left 0");
+    assert!(log.contains(&law), "not `{law}`:\n{log}");
+    allocations
 }
 
 /// Compares a small with a large run.
@@ -97,53 +113,78 @@ fn assert_flat(few: u64, many: u64, records: u64, event_bytes: u64) {
     );
 }
 
-fn write_lines(path: &Path, count: u64) {
-    let line = "2026-01-31T12:00:00.000000000Z stdout F GET /index.html HTTP/1.1 200 and some more of a line\n";
-    std::fs::write(path, line.repeat(count as usize)).unwrap();
+/// Tails a file of one line over and over, with further keys and sections, to null: few lines, then many.
+fn assert_tail_is_flat(line: &str, counts: [u64; 2], event_bytes: u64, keys: &str, sections: &str) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = support::folder();
+    let path = folder.path().join("lines.log");
+    let measure = |count: u64| {
+        std::fs::write(&path, format!("{line}\n").repeat(count as usize)).unwrap();
+        let config = format!(
+            "{sections}[INPUT]\n    name tail\n    tag a\n    path {}\n    read_from_head on\n    exit_on_eof on\n\
+             {keys}[OUTPUT]\n    name null\n    match *\n",
+            path.display()
+        );
+        run(&config, count, End::Input)
+    };
+    measure(1_000);
+    let [few, many] = counts.map(measure);
+    assert_flat(few, many, counts[1] - counts[0], event_bytes);
+}
+
+const CONTAINER_LINE: &str =
+    "2026-01-31T12:00:00.000000000Z stdout F GET /index.html HTTP/1.1 200 and some more of a line";
+
+/// A service with the stock parsers.
+fn stock_parsers() -> String {
+    let path = support::tests_path("golden/parsers/stock.conf");
+    format!("[SERVICE]\n    parsers_file {}\n", path.display())
 }
 
 #[test]
 fn tail_to_null_allocates_nothing_per_line() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    assert_tail_is_flat(CONTAINER_LINE, [100_000, 600_000], 130, "", "");
+}
+
+#[test]
+fn a_json_parser_allocates_nothing_per_line() {
+    // Floats of many digits have a path of their own.
+    let line = r#"{"time":"2026-01-31T12:00:00.123Z","level":"info","n":17,"f":0.1234567890123456789,"nest":{"list":[1,true,null],"s":"q"},"message":"some text of a usual length"}"#;
+    let parser = "[SERVICE]\n    parsers_file PARSERS\n";
     let folder = support::folder();
-    let path = folder.path().join("lines.log");
-    let measure = |count| {
-        write_lines(&path, count);
-        let config = format!(
-            "[INPUT]\n    name tail\n    path {}\n    read_from_head on\n    exit_on_eof on\n[OUTPUT]\n    name null\n",
-            path.display()
-        );
-        run(&config, || {})
-    };
-    measure(1_000);
-    let (few, many) = (measure(100_000), measure(600_000));
-    assert_flat(few, many, 500_000, 130);
+    let path = folder.path().join("parsers.conf");
+    let section = "[PARSER]\n    name j\n    format json\n    time_key time\n    time_format %Y-%m-%dT%H:%M:%S.%L\n";
+    std::fs::write(&path, section).unwrap();
+    let service = parser.replace("PARSERS", &path.display().to_string());
+    assert_tail_is_flat(line, [20_000, 120_000], 200, "    parser j\n", &service);
+}
+
+#[test]
+fn a_regex_parser_allocates_nothing_per_line() {
+    let line = r#"10.1.2.3 - frank [10/Oct/2000:13:55:36 -0700] "GET /a/b?c=d HTTP/1.1" 200 2326 "http://x/y" "an agent/1.0""#;
+    assert_tail_is_flat(line, [5_000, 35_000], 250, "    parser apache2\n", &stock_parsers());
 }
 
 #[test]
 fn filters_allocate_nothing_per_record() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let folder = support::folder();
-    let path = folder.path().join("lines.log");
-    let measure = |count| {
-        write_lines(&path, count);
-        let config = format!(
-            "[INPUT]\n    name tail\n    tag a\n    path {}\n    read_from_head on\n    exit_on_eof on\n\
-             [FILTER]\n    name modify\n    match *\n    condition key_exists log\n    set a b\n    rename a c\n    \
-             copy c d\n    move_to_start d\n\
-             [FILTER]\n    name record_modifier\n    match *\n    record host x\n    remove_key c\n    uuid_key id\n\
-             [FILTER]\n    name nest\n    match *\n    operation nest\n    wildcard h*\n    nest_under in\n    \
-             add_prefix p_\n\
-             [FILTER]\n    name nest\n    match *\n    operation lift\n    nested_under in\n\
-             [FILTER]\n    name throttle\n    match *\n    rate 1000000\n\
-             [OUTPUT]\n    name null\n    match *\n",
-            path.display()
-        );
-        run(&config, || {})
-    };
-    measure(1_000);
-    let (few, many) = (measure(20_000), measure(120_000));
-    assert_flat(few, many, 100_000, 200);
+    let filters = "\
+         [FILTER]\n    name modify\n    match *\n    condition key_exists log\n    set a b\n    rename a c\n    \
+         copy c d\n    move_to_start d\n\
+         [FILTER]\n    name record_modifier\n    match *\n    record host x\n    remove_key c\n    uuid_key id\n\
+         [FILTER]\n    name nest\n    match *\n    operation nest\n    wildcard h*\n    nest_under in\n    \
+         add_prefix p_\n\
+         [FILTER]\n    name nest\n    match *\n    operation lift\n    nested_under in\n\
+         [FILTER]\n    name throttle\n    match *\n    rate 1000000\n";
+    assert_tail_is_flat(CONTAINER_LINE, [20_000, 120_000], 200, "", filters);
+}
+
+#[test]
+fn grep_modify_and_record_modifier_allocate_nothing_per_record() {
+    let filters = "\
+         [FILTER]\n    name grep\n    match *\n    regex log HTTP/1\\.[01]\n    exclude log nothing\n\
+         [FILTER]\n    name modify\n    match *\n    rename log message\n    add env prod\n\
+         [FILTER]\n    name record_modifier\n    match *\n    record host x\n    remove_key env\n";
+    assert_tail_is_flat(CONTAINER_LINE, [10_000, 60_000], 200, "", filters);
 }
 
 #[test]
@@ -160,13 +201,14 @@ fn forward_to_null_allocates_nothing_per_event() {
         let config = format!(
             "[INPUT]\n    name forward\n    listen 127.0.0.1\n    port {port}\n[OUTPUT]\n    name null\n"
         );
-        run(&config, || {
+        let load = || {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
             (0..frames).for_each(|_| stream.write_all(&frame).unwrap());
             stream.shutdown(Shutdown::Write).unwrap();
             // The other side closes when it has read everything.
             assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0);
-        })
+        };
+        run(&config, 1000 * frames, End::Load(&load))
     };
     measure(1);
     let (few, many) = (measure(100), measure(600));
