@@ -2,6 +2,7 @@
 //! no target can rot. `tests/fuzz/` says how they are made.
 
 #![allow(clippy::unwrap_used, reason = "a failure of any step fails the test")]
+#![allow(clippy::print_stderr, reason = "a test names its input")]
 
 #[path = "fuzz/src/lib.rs"]
 mod targets;
@@ -37,6 +38,11 @@ fn replay(target: &str) {
         let _in_hand = InHand(path);
         check(&fs::read(path).unwrap());
     }
+}
+
+#[test]
+fn config_text() {
+    replay("config_text");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! A sink over plain vectors and a connection without a socket, so that inputs are tested without a
-//! shard.
+//! shard: here, and by the fuzz targets beside the crate.
 //!
 //! The sink is as strict as the seam allows: a batch gets exactly the room that was asked for,
 //! stands behind foreign bytes, and must hold as many whole events as are committed.
@@ -41,6 +41,12 @@ pub struct TestSink {
     pub flow: Flow,
     open: Option<(Vec<u8>, usize)>,
     bytes: Vec<u8>,
+}
+
+impl Default for TestSink {
+    fn default() -> TestSink {
+        TestSink::new()
+    }
 }
 
 impl TestSink {

@@ -3,6 +3,7 @@
 //! kept corpus of its name.
 
 pub mod choices;
+pub mod config_text;
 pub mod events;
 pub mod forward;
 pub mod json;
@@ -16,7 +17,8 @@ pub mod regex_time;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, sorted by name.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
+    ("config_text", config_text::check),
     ("forward", forward::check),
     ("json", json::check),
     ("logfmt_ltsv", logfmt_ltsv::check),

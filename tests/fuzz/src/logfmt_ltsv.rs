@@ -153,7 +153,8 @@ fn ltsv_machine(text: &[u8]) -> (Vec<Pair>, usize) {
             if !label.is_empty() {
                 found.push((label.clone(), Mark::Plain, value.clone()));
             }
-            (label.clear(), value.clear());
+            label.clear();
+            value.clear();
             state = State::Behind;
         }
         state = match (state, byte) {

@@ -199,7 +199,7 @@ fn check_map(value: &Value, bytes: &[u8]) {
         check_heads(value, &mut &value_bytes[..]);
         let Value::String(name) = key else { continue };
         let is_name = |(other, _): &&(Value, Value)| *other == *key;
-        let last = entries.iter().zip(&read).filter(|(entry, _)| is_name(entry)).last();
+        let last = entries.iter().zip(&read).rfind(|(entry, _)| is_name(entry));
         assert_eq!(map_get(bytes, name.as_bytes()), last.map(|(_, (_, value))| *value));
     }
 }
@@ -226,7 +226,7 @@ fn check_texts(value: &Value, bytes: &[u8]) {
             );
             let read: serde_json::Value = serde_json::from_str(&json)
                 .unwrap_or_else(|error| panic!("{value} was written as {json}: {error}"));
-            let expected = as_json(value, options);
+            let expected = as_json(value, bytes, options);
             assert!(is_near(&read, &expected), "{value} was written as {json}, not {expected}");
         }
     }
@@ -235,7 +235,7 @@ fn check_texts(value: &Value, bytes: &[u8]) {
         let json = text.replace("=>", ":").replace("nil", "null");
         let read: serde_json::Value = serde_json::from_str(&json)
             .unwrap_or_else(|error| panic!("{value} was written as {text}: {error}"));
-        let expected = as_json(value, JsonOptions::default());
+        let expected = as_json(value, bytes, JsonOptions::default());
         assert!(is_near_decimals(&read, &expected), "{value} was written as {text}");
     }
 }
@@ -299,8 +299,8 @@ fn is_plain(value: &Value) -> bool {
     }
 }
 
-/// The value that a reader of the JSON must find.
-fn as_json(value: &Value, options: JsonOptions) -> serde_json::Value {
+/// The value that a reader of the JSON must find; `bytes` are its own.
+fn as_json(value: &Value, bytes: &[u8], options: JsonOptions) -> serde_json::Value {
     match value {
         Value::Nil | Value::Ext(..) => serde_json::Value::Null,
         Value::Boolean(is_true) => (*is_true).into(),
@@ -313,23 +313,24 @@ fn as_json(value: &Value, options: JsonOptions) -> serde_json::Value {
         Value::F64(number) => (*number).into(),
         Value::String(text) => text_of(text.as_bytes(), options.unicode).into(),
         Value::Binary(bytes) => text_of(bytes, options.unicode).into(),
-        Value::Array(items) => items.iter().map(|item| as_json(item, options)).collect(),
+        Value::Array(items) => {
+            let bytes = events::members(bytes).expect("an array");
+            items.iter().zip(bytes).map(|(item, bytes)| as_json(item, bytes, options)).collect()
+        }
         Value::Map(entries) => {
             let mut map = serde_json::Map::new();
-            for (key, value) in entries {
+            for ((key, value), (key_bytes, bytes)) in entries.iter().zip(map_entries(bytes)) {
                 let key = match key {
                     Value::String(text) => text_of(text.as_bytes(), options.unicode),
                     Value::Binary(bytes) => text_of(bytes, options.unicode),
-                    other => {
+                    _ => {
                         // The text of the key, itself a JSON string when written.
-                        let mut bytes = Vec::new();
-                        rmpv::encode::write_value(&mut bytes, other).expect("a vector takes it");
                         let mut text = Vec::new();
-                        put_json(&bytes, options, &mut text).expect("not deep");
+                        put_json(key_bytes, options, &mut text).expect("not deep");
                         text_of(&text, options.unicode)
                     }
                 };
-                map.insert(key, as_json(value, options));
+                map.insert(key, as_json(value, bytes, options));
             }
             map.into()
         }

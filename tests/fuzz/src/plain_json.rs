@@ -21,8 +21,11 @@ pub enum Plain {
     /// `[...]`
     Array(Vec<Plain>),
     /// `{...}`, repeated keys included.
-    Map(Vec<(Vec<u8>, Plain)>),
+    Map(Vec<Entry>),
 }
+
+/// Key and value.
+pub type Entry = (Vec<u8>, Plain);
 
 impl Plain {
     /// Whether a msgpack value is this one, to the last bit.
@@ -38,7 +41,7 @@ impl Plain {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is(b))
             }
             (Plain::Map(a), Value::Map(b)) => {
-                let is_entry = |((key, a), (name, b)): (&(Vec<u8>, Plain), &(Value, Value))| {
+                let is_entry = |((key, a), (name, b)): (&Entry, &(Value, Value))| {
                     matches!(name, Value::String(name) if name.as_bytes() == key) && a.is(b)
                 };
                 a.len() == b.len() && a.iter().zip(b).all(is_entry)
