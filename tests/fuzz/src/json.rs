@@ -249,9 +249,9 @@ fn check_lines(text: &[u8], keys: u8) {
     }
 }
 
-/// The entries of the object that a line begins with, unless another whole value follows.
+/// The entries of the object that a line begins with, unless another whole value follows. A form feed is no white space
+/// before that.
 fn only_object(line: &[u8]) -> Option<(Vec<Entry>, usize)> {
     let Ok(Read { value: Plain::Map(entries), consumed, .. }) = read(line) else { return None };
-    let rest = line[consumed..].trim_ascii_start();
-    (rest.is_empty() || read(rest).is_err()).then_some((entries, consumed))
+    read(&line[consumed..]).is_err().then_some((entries, consumed))
 }

@@ -291,7 +291,8 @@ fn is_plain(value: &Value) -> bool {
     };
     match value {
         Value::Ext(..) | Value::Binary(_) => false,
-        Value::F32(_) | Value::F64(_) => value.as_f64().is_some_and(f64::is_finite),
+        // serde_json is not exact, and knows no number that is a little above the largest.
+        Value::F32(_) | Value::F64(_) => value.as_f64().is_some_and(|number| number.abs() < 1e300),
         Value::String(_) => is_word(value),
         Value::Array(items) => items.iter().all(is_plain),
         Value::Map(entries) => entries.iter().all(|(key, value)| is_word(key) && is_plain(value)),
