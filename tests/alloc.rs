@@ -161,6 +161,9 @@ fn filters_allocate_nothing_per_record() {
              [FILTER]\n    name nest\n    match *\n    operation nest\n    wildcard h*\n    nest_under in\n    \
              add_prefix p_\n\
              [FILTER]\n    name nest\n    match *\n    operation lift\n    nested_under in\n\
+             [FILTER]\n    name lua\n    match *\n    call f\n    code function f(t, s, r) r.t = t return 2, s, {{r, r}} \
+             end\n\
+             [FILTER]\n    name lua\n    match *\n    call f\n    code function f(t, s, r) return 1, s, r end\n\
              [FILTER]\n    name throttle\n    match *\n    rate 1000000\n\
              [OUTPUT]\n    name null\n    match *\n",
             path.display()
@@ -169,7 +172,60 @@ fn filters_allocate_nothing_per_record() {
     };
     measure(1_000);
     let (few, many) = (measure(20_000), measure(120_000));
-    assert_flat(few, many, 100_000, 200);
+    assert_flat(few, many, 100_000, 400);
+}
+
+#[test]
+fn the_parser_filter_allocates_nothing_per_record() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = support::folder();
+    let path = folder.path().join("lines.log");
+    let parsers = folder.path().join("parsers");
+    let fields: Vec<String> = (0..14).map(|number| format!("(?<f{number}>\\S+) ?")).collect();
+    let regex = fields.concat();
+    let text = format!(
+        "[PARSER]\n    name r\n    format regex\n    regex ^{regex}(?<rest>.*)$\n    types f7:integer\n"
+    );
+    std::fs::write(&parsers, text).unwrap();
+    let measure = |count| {
+        write_lines(&path, count);
+        let config = format!(
+            "[SERVICE]\n    parsers_file {}\n[INPUT]\n    name tail\n    tag a\n    path {}\n    read_from_head on\n    \
+             exit_on_eof on\n    path_key p\n\
+             [FILTER]\n    name parser\n    match *\n    key_name log\n    parser r\n    reserve_data on\n    preserve_key on\n\
+             [OUTPUT]\n    name null\n    match *\n",
+            parsers.display(),
+            path.display()
+        );
+        run(&config, || {})
+    };
+    measure(1_000);
+    let (few, many) = (measure(10_000), measure(40_000));
+    assert_flat(few, many, 30_000, 500);
+}
+
+#[test]
+fn the_multiline_filter_allocates_nothing_per_record() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = support::folder();
+    let path = folder.path().join("lines.log");
+    for buffer in ["on", "off"] {
+        let measure = |count: usize| {
+            let trace = "java.lang.Error: one\n\tat a.A.a(A.java:1)\n\tat a.A.b(A.java:2)\nplain\n";
+            std::fs::write(&path, trace.repeat(count)).unwrap();
+            let config = format!(
+                "[INPUT]\n    name tail\n    tag a\n    path {}\n    read_from_head on\n    exit_on_eof on\n\
+                 [FILTER]\n    name multiline\n    match *\n    multiline.parser go, java\n    \
+                 multiline.key_content log\n    buffer {buffer}\n\
+                 [FILTER]\n    name modify\n    match *\n    set a b\n[OUTPUT]\n    name null\n    match *\n",
+                path.display()
+            );
+            run(&config, || {})
+        };
+        measure(1_000);
+        let (few, many) = (measure(5_000), measure(20_000));
+        assert_flat(few, many, 60_000, 100);
+    }
 }
 
 #[test]

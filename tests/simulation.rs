@@ -7,16 +7,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use dataplane::chunk::InputId;
-use dataplane::event::encoder::{event_header, put_map_len, put_str, put_uint};
-use dataplane::event::msgpack::{Head, map_get, read_head};
-use dataplane::event::reader::{Event, Events};
+use dataplane::event::encoder::{event_header, put_array_len, put_map_len, put_str, put_uint};
+use dataplane::event::msgpack::{Head, map_get, read_head, take_value};
+use dataplane::event::reader::Events;
 use dataplane::event::record::Record;
-use dataplane::event::time::EventTime;
+use dataplane::event::time::{Clock, EventTime};
 use dataplane::flush::retry::{Backoff, RetryLimit};
 use dataplane::flush::scheduler::LanePolicy;
 use dataplane::flush::task::{FlushStatus, FlushTask};
 use dataplane::flush::watermark::Meter;
-use dataplane::plugin::filter::{Filter, Original, Verdict};
+use dataplane::plugin::filter::{Filter, FilterStream, Given, Held, Original, Verdict};
 use dataplane::plugin::input::{DropCause, EventSink, Flow};
 use dataplane::route::mask::OutputId;
 use dataplane::route::pattern::TagPattern;
@@ -27,10 +27,11 @@ const SEEDS: u64 = 80;
 const STEPS: usize = 600;
 const SECOND: u64 = 1_000_000_000;
 
-/// Tags of the three inputs; `cut.*` passes filters, `lost.*` matches no output.
-const TAGS: [&[u8]; 5] = [b"app.a", b"app.b", b"cut.c", b"lost.d", b"app.a.long"];
+/// Tags of the three inputs; `cut.*` and `hold.*` pass filters, `lost.*` matches no output.
+const TAGS: [&[u8]; 8] =
+    [b"app.a", b"app.b", b"cut.c", b"lost.d", b"app.a.long", b"hold.e", b"hold.f", b"hold.retag"];
 const OUTPUTS: [(&str, LanePolicy); 4] = [
-    ("^(app|cut|again)", LanePolicy { in_flight_max: 1, retry_limit: RetryLimit::Unlimited }),
+    ("^(app|cut|again|hold)", LanePolicy { in_flight_max: 1, retry_limit: RetryLimit::Unlimited }),
     ("app.*", LanePolicy { in_flight_max: 1, retry_limit: RetryLimit::Times(1) }),
     ("app.a*", LanePolicy { in_flight_max: 4, retry_limit: RetryLimit::None }),
     ("again.*", LanePolicy { in_flight_max: 2, retry_limit: RetryLimit::Times(3) }),
@@ -55,11 +56,7 @@ struct Cut;
 
 impl Filter for Cut {
     fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
-        let Some(Some(Head::Uint(number))) =
-            record.get(b"n").map(|mut value| read_head(&mut value))
-        else {
-            panic!("a record without its number");
-        };
+        let number = record.get(b"n").and_then(uint).expect("a record without its number");
         record.new_tag().extend_from_slice(b"again.c");
         match number % 5 {
             0 => return Verdict::Drop,
@@ -69,6 +66,84 @@ impl Filter for Cut {
             _ => {}
         }
         Verdict::Keep
+    }
+}
+
+/// Joins events of `hold.*`: so many, or those of a while. One whose number is a multiple of 7 passes at once, behind
+/// what was held.
+struct Hold;
+
+#[derive(Default)]
+struct Holding {
+    numbers: Vec<u64>,
+    bytes: u64,
+    due_ns: u64,
+}
+
+impl Filter for Hold {
+    fn open_stream(&self) -> Option<Box<dyn FilterStream>> {
+        Some(Box::new(Holding::default()))
+    }
+}
+
+impl FilterStream for Holding {
+    fn apply(&mut self, record: &mut Record<'_>, clock: Clock, given: &mut Given) -> Verdict {
+        let numbers = numbers_of(record.get(b"n"), record.get(b"joined"));
+        if numbers[0].is_multiple_of(7) {
+            self.give_all(given);
+            return Verdict::Keep;
+        }
+        if self.numbers.is_empty() {
+            self.due_ns = clock.monotonic_ns + 2 * SECOND;
+        }
+        self.numbers.extend(numbers);
+        self.bytes += record.room_bytes() as u64;
+        if self.numbers.len() >= 5 {
+            self.give_all(given);
+        }
+        Verdict::Held
+    }
+
+    fn end_batch(&mut self, clock: Clock, given: &mut Given) {
+        // Some end with their batch.
+        if clock.monotonic_ns.is_multiple_of(3) {
+            self.give_all(given);
+        }
+    }
+
+    fn give_due(&mut self, clock: Clock, given: &mut Given) {
+        if self.due_ns <= clock.monotonic_ns {
+            self.give_all(given);
+        }
+    }
+
+    fn give_all(&mut self, given: &mut Given) {
+        let Some((first, others)) = self.numbers.split_first() else { return };
+        given.push(EventTime { secs: 1, nanos: 0 }, &[0x80], |out| {
+            put_map_len(out, 2);
+            put_str(out, b"n");
+            put_uint(out, *first);
+            put_str(out, b"joined");
+            put_array_len(out, others.len());
+            others.iter().for_each(|number| put_uint(out, *number));
+        });
+        self.numbers.clear();
+        self.bytes = 0;
+    }
+
+    fn held(&self) -> Held {
+        let due_ns = (!self.numbers.is_empty()).then_some(self.due_ns);
+        Held { bytes: self.bytes, due_ns }
+    }
+}
+
+/// Lets what was joined under `hold.retag` enter again, where other events are held.
+struct Move;
+
+impl Filter for Move {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        record.new_tag().extend_from_slice(b"hold.moved");
+        Verdict::Retag(Original::Dropped)
     }
 }
 
@@ -96,11 +171,24 @@ fn pattern(text: &str) -> TagPattern {
     }
 }
 
-fn number_of(event: &Event<'_>) -> u64 {
-    match map_get(event.body, b"n").map(|mut value| read_head(&mut value)) {
-        Some(Some(Head::Uint(number))) => number,
-        other => panic!("an event without its number: {other:?}"),
+fn uint(mut value: &[u8]) -> Option<u64> {
+    match read_head(&mut value)? {
+        Head::Uint(number) => Some(number),
+        _ => None,
     }
+}
+
+/// The number of an event, and those of the events that were joined to it.
+fn numbers_of(number: Option<&[u8]>, joined: Option<&[u8]>) -> Vec<u64> {
+    let mut numbers = vec![number.and_then(uint).expect("an event without its number")];
+    if let Some(mut joined) = joined {
+        let Some(Head::Array(count)) = read_head(&mut joined) else { panic!("no array") };
+        for _ in 0..count {
+            let number = take_value(&mut joined).and_then(uint);
+            numbers.push(number.expect("a number"));
+        }
+    }
+    numbers
 }
 
 fn event(out: &mut Vec<u8>, number: u64, text: usize) {
@@ -126,6 +214,8 @@ struct Simulation {
     /// For each output, what it has accepted and what was given up, in order.
     delivered: Vec<Vec<u64>>,
     lost: Vec<Vec<u64>>,
+    /// For each output, the events it has accepted and those that were given up: joined ones are one.
+    counts: Vec<(u64, u64)>,
     given_up: u64,
     was_paused: bool,
 }
@@ -133,14 +223,15 @@ struct Simulation {
 impl Simulation {
     fn new(seed: u64) -> Simulation {
         let outputs = OUTPUTS.iter().map(|(text, _)| pattern(text)).collect();
-        let routes = Arc::new(RouteTable::new(vec![TagPattern::glob("cut.*")], outputs));
+        let filters = ["cut.*", "hold.*", "hold.retag"].map(TagPattern::glob).to_vec();
+        let routes = Arc::new(RouteTable::new(filters, outputs));
         let shared = Arc::new(Meter::new(LIMIT_BYTES));
         let meters = vec![Arc::clone(&shared), shared, Arc::new(Meter::new(LIMIT_BYTES / 2))];
         let plan = ShardPlan {
             routes,
             meters: meters.clone(),
             policies: OUTPUTS.iter().map(|(_, policy)| *policy).collect(),
-            filters: vec![Box::new(Cut)],
+            filters: vec![Box::new(Cut), Box::new(Hold), Box::new(Move)],
             backoff: Backoff { base_s: 5, cap_s: 60 },
             seed,
         };
@@ -156,6 +247,7 @@ impl Simulation {
             expected: (0..OUTPUTS.len()).map(|_| BTreeMap::new()).collect(),
             delivered: none(),
             lost: none(),
+            counts: vec![(0, 0); OUTPUTS.len()],
             given_up: 0,
             was_paused: false,
         }
@@ -163,6 +255,11 @@ impl Simulation {
 
     fn step(&mut self) {
         self.now_ns += self.random.below(SECOND / 4);
+        self.shard.tell_time(Clock { now: EventTime::default(), monotonic_ns: self.now_ns });
+        if self.random.below(3) == 0 {
+            self.shard.release_due();
+            assert!(self.shard.held_due_ns().is_none_or(|due| due > self.now_ns));
+        }
         match self.random.below(12) {
             0..=4 => self.append(),
             5 | 6 => self.shard.seal_all(),
@@ -246,13 +343,21 @@ impl Simulation {
 
     fn complete(&mut self, task: FlushTask, status: FlushStatus) {
         let output = usize::from(task.output.0);
-        let events =
-            Events::new(task.chunk.bytes()).map(|event| number_of(&event.expect("a whole event")));
-        let numbers: Vec<u64> = events.collect();
+        let events = Events::new(task.chunk.bytes()).map(|event| event.expect("a whole event"));
+        let (mut numbers, mut count) = (Vec::new(), 0);
+        for event in events {
+            let [number, joined] = [b"n".as_slice(), b"joined"].map(|key| map_get(event.body, key));
+            numbers.extend(numbers_of(number, joined));
+            count += 1;
+        }
         match self.shard.complete(task, status, self.now_ns) {
-            Finished::Delivered { .. } => self.delivered[output].extend(numbers),
+            Finished::Delivered { .. } => {
+                self.counts[output].0 += count;
+                self.delivered[output].extend(numbers);
+            }
             Finished::Lost { record_count, .. } => {
-                assert_eq!(record_count as usize, numbers.len());
+                assert_eq!(u64::from(record_count), count);
+                self.counts[output].1 += count;
                 self.lost[output].extend(numbers);
             }
             Finished::Retrying { wait, .. } => assert!(wait.as_secs() <= 61),
@@ -262,6 +367,8 @@ impl Simulation {
     /// Everything is let go, and time runs until nothing is left.
     fn drain(&mut self) {
         self.is_stalled = [false; OUTPUTS.len()];
+        self.shard.release_all();
+        assert_eq!(self.shard.held_due_ns(), None);
         self.shard.seal_all();
         self.shard.scheduler().begin_stopping(self.now_ns);
         for _ in 0..100_000 {
@@ -298,10 +405,7 @@ impl Simulation {
             }
             assert!(seen.is_empty(), "output {index} saw what it should not: {seen:?}");
             let counters = self.shard_counters(index);
-            assert_eq!(
-                counters,
-                (self.delivered[index].len() as u64, self.lost[index].len() as u64)
-            );
+            assert_eq!(counters, self.counts[index]);
         }
     }
 

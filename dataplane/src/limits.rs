@@ -21,6 +21,8 @@ pub const POOL_BUFFERS_MAX: usize = 8;
 pub const TAGS_MAX: usize = 65_536;
 /// Longest tag. A longer one is cut: plugins and file names could not take it anyway.
 pub const TAG_BYTES_MAX: usize = 4096;
+/// Bytes of msgpack that one return value of a Lua function may come to: `{[1e9] = 1}` is an array of a billion.
+pub const LUA_RESULT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How often one record may be re-tagged before it is delivered as it is.
 pub const RETAGS_MAX: u32 = 8;
 /// Steps back that one attempt of a regular expression may take beside those that the length of the text grants:
@@ -33,6 +35,15 @@ pub const ACK_WAIT: Duration = Duration::from_secs(190);
 /// Bytes of re-tagged records that may wait to enter again; more go on as they are. Where several filters re-tag and
 /// keep, each round would multiply the batch. A batch is hardly ever longer than a read, so this is a fan-out of 64.
 pub const RETAGGED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Streams of a filter that holds records, on one shard; where tags are more, the oldest streams make room and what
+/// they hold goes on. Their bytes count for the memory limits of their inputs.
+pub const HELD_STREAMS_MAX: usize = 4096;
+/// Messages of one stream that wait for further parts (`mode partial_message`): more are hardly ever under way at once.
+pub const PARTIAL_MESSAGES_MAX: usize = 256;
+/// Content that the parts of one message may bring together.
+pub const PARTIAL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How often a shard looks for held records that are due.
+pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Bytes of a record in the making where `multiline_buffer_limit` is 0.
 pub const MULTILINE_BYTES_DEFAULT: usize = 2 * 1024 * 1024;
 /// Groups in which one stream keeps records apart (`key_group`): beyond that the one that was quiet for longest ends.
@@ -41,11 +52,6 @@ pub const MULTILINE_GROUPS_MAX: usize = 16;
 pub const MULTILINE_METADATA_MAX: usize = 64 * 1024;
 /// Memory that a stream keeps for its next record: ten thousand quiet files must not hold megabytes each.
 pub const MULTILINE_KEPT_BYTES: usize = 16 * 1024;
-/// Streams of filters that hold records, on one shard; where tags are more, the oldest streams make room and what
-/// they hold goes on. Their bytes count for the memory limits of their inputs.
-pub const HELD_STREAMS_MAX: usize = 4096;
-/// How often a shard looks for held records that are due.
-pub const HELD_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Lines the log holds while its reader is slow; the rest is counted and dropped.
 pub const LOG_LINES_MAX: usize = 8192;
 /// Time between a plugin's last flush and its exit call: some say OK before they have sent.

@@ -330,22 +330,25 @@ impl Ended {
             Some(Law {
                 came_in: number("records: in ")?,
                 delivered: number("= delivered ")?,
+                joined: number("+ joined ").unwrap_or(0),
                 dropped: number("+ dropped ")?,
                 left: number("+ left ")?,
                 line: line.to_owned(),
             })
         })();
         let law = law.unwrap_or_else(|| panic!("not an account: {line}"));
-        assert_eq!(law.came_in, law.delivered + law.dropped + law.left, "{line}");
+        let known = law.delivered + law.joined + law.dropped + law.left;
+        assert_eq!(law.came_in, known, "{line}");
         law
     }
 }
 
-/// in = delivered + dropped + left.
+/// in = delivered + joined + dropped + left.
 #[derive(Debug)]
 pub struct Law {
     pub came_in: u64,
     pub delivered: u64,
+    pub joined: u64,
     pub dropped: u64,
     pub left: u64,
     /// The line itself, with the causes.

@@ -1,5 +1,7 @@
 //! Appends events and msgpack values to a buffer, each in its shortest form.
 
+use std::ops::Range;
+
 use crate::event::time::EventTime;
 
 /// What stands before the body of an event without metadata, but for the eight bytes of the time.
@@ -21,6 +23,7 @@ pub fn event_header_with_metadata(out: &mut Vec<u8>, time: EventTime, metadata: 
 }
 
 /// A string; any bytes, as Fluent Bit does not validate them either.
+#[inline]
 pub fn put_str(out: &mut Vec<u8>, text: &[u8]) {
     put_str_len(out, text.len());
     out.extend_from_slice(text);
@@ -105,9 +108,19 @@ pub fn close_map(out: &mut Vec<u8>, at: usize, count: usize) {
         out[at] = 0x80 | count as u8;
         return;
     }
-    let mut head = Vec::with_capacity(5);
-    put_map_len(&mut head, count);
-    out.splice(at..at + width, head);
+    let [.., high, low] = (count as u32).to_be_bytes();
+    match count {
+        0..=15 => splice_head(out, at..at + width, [0x80 | count as u8]),
+        16..=0xffff => splice_head(out, at..at + width, [0xde, high, low]),
+        _ => {
+            let [a, b, c, d] = (count as u32).to_be_bytes();
+            splice_head(out, at..at + width, [0xdf, a, b, c, d]);
+        }
+    }
+}
+
+fn splice_head<const N: usize>(out: &mut Vec<u8>, old: Range<usize>, head: [u8; N]) {
+    out.splice(old, head);
 }
 
 /// Begins an array; so many values must follow.

@@ -5,8 +5,11 @@ use crate::plugin::descriptor::FilterPlugin;
 mod expect;
 mod grep;
 mod key_pattern;
+mod lua;
 mod modify;
+mod multiline;
 mod nest;
+mod parser;
 mod record_modifier;
 mod rewrite_tag;
 mod stdout;
@@ -20,8 +23,11 @@ mod words;
 pub static FILTERS: &[&FilterPlugin] = &[
     &expect::PLUGIN,
     &grep::PLUGIN,
+    &lua::PLUGIN,
     &modify::PLUGIN,
+    &multiline::PLUGIN,
     &nest::PLUGIN,
+    &parser::PLUGIN,
     &record_modifier::PLUGIN,
     &rewrite_tag::PLUGIN,
     &stdout::PLUGIN,

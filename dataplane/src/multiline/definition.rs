@@ -186,6 +186,13 @@ impl Multiline {
         self.parsers.iter().map(|parser| parser.flush_timeout).max().unwrap_or(FLUSH_TIMEOUT)
     }
 
+    /// Names of parsers that take no record, because nothing says where its content is.
+    pub fn unfit_for_records(&self) -> impl Iterator<Item = &str> {
+        let parsers = self.parsers.iter().filter(|_| self.content_key.is_none());
+        let unfit = parsers.filter(|parser| parser.content_key.is_none());
+        unfit.map(|parser| parser.name.as_str())
+    }
+
     /// Names of parsers that take records only, so that lines of text pass them: those that compare texts
     /// without a parser of lines.
     pub fn unfit_for_lines(&self) -> impl Iterator<Item = &str> {

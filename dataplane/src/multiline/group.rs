@@ -75,6 +75,16 @@ impl Group {
         self.state != State::Empty
     }
 
+    pub(super) fn pending_bytes(&self) -> u64 {
+        match self.state {
+            State::Empty => 0,
+            State::Lines | State::Records => {
+                let parts = [&self.text, &self.before, &self.after, &self.metadata];
+                parts.iter().map(|part| part.len() as u64).sum()
+            }
+        }
+    }
+
     /// Begins, or takes over the metadata of a further part.
     pub(super) fn begin_or_add(&mut self, first: &First<'_>) {
         match first {

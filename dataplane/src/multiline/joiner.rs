@@ -65,6 +65,11 @@ impl Stream {
         self.groups.iter().flatten().any(Group::is_pending)
     }
 
+    /// Bytes that are in the making.
+    pub fn pending_bytes(&self) -> u64 {
+        self.groups.iter().flatten().map(Group::pending_bytes).sum()
+    }
+
     /// When the oldest of what is in the making was last added to, nanoseconds since 1970 by the clock that
     /// lines came with.
     pub fn oldest_ns(&self) -> Option<u64> {
@@ -166,7 +171,9 @@ impl Joiner {
         let context = &mut Context { now, bytes_max, scratch, minute, sink };
         let taken = ask(&plan.parsers, stream, |parser, groups| {
             let chosen = &plan.content_key;
-            let key = chosen.as_deref().or(parser.content_key.as_deref()).unwrap_or(CONTENT_KEY);
+            let Some(key) = chosen.as_deref().or(parser.content_key.as_deref()) else {
+                return Taken::No;
+            };
             let Some(form) = &parser.form else {
                 return take_map(parser, key, record, groups, context);
             };

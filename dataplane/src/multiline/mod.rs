@@ -24,8 +24,8 @@
 //!
 //! Each call hands no record, one or several to the [`RecordSink`]: a record that is complete at once passes without
 //! being copied, one that no parser takes passes as it is, after everything that was in the making before it. The
-//! content of a record is the string under `multiline.key_content`, else under the `key_content` of the parser, else
-//! under `log`; where a parser has a parser of lines (`cri` and `docker` do), that reads the content, and the record
+//! content of a record is the string under `multiline.key_content`, else under the `key_content` of the parser, and
+//! where neither is set the parser takes no record; where a parser has a parser of lines (`cri` and `docker` do), that reads the content, and the record
 //! becomes what it makes of it. Events that are no log records, or whose body is no map, are not for the joiner.
 
 mod builtin;

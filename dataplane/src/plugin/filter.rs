@@ -1,6 +1,6 @@
 //! The filter seam: a filter sees one record at a time, may change it, and says what becomes of it.
 //!
-//! All filters of a chain see a record while it is in L1 (`shard/chain.rs` runs them); the record is written once,
+//! All filters of a chain see a record while it is in L1 (`shard/chain/` runs them); the record is written once,
 //! after the last of them, and not at all when none of them changed it.
 //!
 //! A filter that holds records keeps a [`FilterStream`] for each input and tag. What a stream gives back goes on at
@@ -86,31 +86,35 @@ pub struct Held {
 pub struct Given {
     bytes: Vec<u8>,
     record_count: u64,
-    cut_count: u64,
+    truncated_count: u64,
 }
 
 impl Given {
     /// Gives back an event; `body` appends a msgpack map.
     pub fn push(&mut self, time: EventTime, metadata: &[u8], body: impl FnOnce(&mut Vec<u8>)) {
+        body(self.begin(time, metadata));
+        self.end();
+    }
+
+    /// Begins an event, whose body is appended to what is returned; [`end`](Given::end) follows.
+    pub fn begin(&mut self, time: EventTime, metadata: &[u8]) -> &mut Vec<u8> {
         event_header_with_metadata(&mut self.bytes, time, metadata);
-        body(&mut self.bytes);
+        &mut self.bytes
+    }
+
+    /// Ends the event.
+    pub fn end(&mut self) {
         self.record_count += 1;
     }
 
-    /// Gives back events that are whole already, in the stored form.
-    pub fn push_events(&mut self, events: &[u8], record_count: u64) {
-        self.bytes.extend_from_slice(events);
-        self.record_count += record_count;
-    }
-
-    /// Counts a given event that is not whole, because of a bound.
-    pub fn count_cut(&mut self) {
-        self.cut_count += 1;
+    /// Counts a given event that met a bound before it was whole.
+    pub fn count_truncated(&mut self) {
+        self.truncated_count += 1;
     }
 
     /// Events given back that are not whole.
-    pub fn cut_count(&self) -> u64 {
-        self.cut_count
+    pub fn truncated_count(&self) -> u64 {
+        self.truncated_count
     }
 
     /// The events given, and others between them that the stream let pass.
@@ -133,7 +137,7 @@ impl Given {
         self.bytes.clear();
         self.bytes.shrink_to(GIVEN_BYTES_KEPT);
         self.record_count = 0;
-        self.cut_count = 0;
+        self.truncated_count = 0;
     }
 }
 
@@ -158,7 +162,7 @@ pub struct FilterCounters {
     /// Records it gave back for those.
     pub given_records: u64,
     /// Records given back before they were whole, because of a bound.
-    pub cut_records: u64,
+    pub truncated_records: u64,
     /// Records that passed as they were because no parser could take them, by [`Unparsed`].
     pub unparsed: [u64; Unparsed::ALL.len()],
 }
@@ -173,7 +177,7 @@ impl FilterCounters {
         self.refused_retags += other.refused_retags;
         self.held_records += other.held_records;
         self.given_records += other.given_records;
-        self.cut_records += other.cut_records;
+        self.truncated_records += other.truncated_records;
         for (mine, theirs) in self.unparsed.iter_mut().zip(other.unparsed) {
             *mine += theirs;
         }
@@ -194,10 +198,11 @@ impl fmt::Display for FilterCounters {
         if self.held_records > 0 {
             write!(f, ", held {}, gave back {}", self.held_records, self.given_records)?;
         }
-        if self.cut_records > 0 {
-            write!(f, " ({} of them cut)", self.cut_records)?;
+        Unparsed::fmt_counts(&self.unparsed, f)?;
+        match self.truncated_records {
+            0 => Ok(()),
+            count => write!(f, "; truncated {count}"),
         }
-        Unparsed::fmt_counts(&self.unparsed, f)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use config::{Problem, Problems, Section, nearest};
+use config::{Problem, Problems, Property, Section, nearest};
 
 use crate::codec::regex::Captures;
 use crate::event::time::EventTime;
@@ -78,14 +78,32 @@ impl Parsers {
         key: &str,
         problems: &mut Problems,
     ) -> Option<Option<Arc<dyn Parser>>> {
-        let Some(property) = section.get(key).filter(|property| !property.value.is_empty()) else {
-            return Some(None);
-        };
+        match section.get(key).filter(|property| !property.value.is_empty()) {
+            Some(property) => self.named(property, problems).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// The parsers that a key names which may be given several times; pushes an error for each that is unknown.
+    /// `None` when one is.
+    pub fn of_repeated_key(
+        &self,
+        section: &Section,
+        key: &str,
+        problems: &mut Problems,
+    ) -> Option<Vec<Arc<dyn Parser>>> {
+        let named = section.all(key).filter(|property| !property.value.is_empty());
+        // All of them are looked up, so that all unknown ones are told of.
+        let parsers: Vec<_> = named.map(|property| self.named(property, problems)).collect();
+        parsers.into_iter().collect()
+    }
+
+    fn named(&self, property: &Property, problems: &mut Problems) -> Option<Arc<dyn Parser>> {
         let name = property.value.as_str();
         if let Some(parser) = self.get(name) {
-            return Some(Some(Arc::clone(parser)));
+            return Some(Arc::clone(parser));
         }
-        let message = format!("`{key}`: no parser is named `{name}`");
+        let message = format!("`{}`: no parser is named `{name}`", property.key);
         let problem = Problem::error(property.value_span, message);
         problems.push(match nearest(name, self.0.iter().map(|(known, _)| known.as_str())) {
             Some(near) => problem.with_help(format!("did you mean `{near}`?")),

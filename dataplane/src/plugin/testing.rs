@@ -153,6 +153,8 @@ pub fn context() -> BuildContext<'static> {
         json: crate::codec::json_text::JsonOptions::default(),
         parsers: &PARSERS,
         multiline: &MULTILINE,
+        variables: &[],
+        directory: std::path::Path::new(""),
     }
 }
 

@@ -5,6 +5,8 @@
 //! times. A filter that holds records ends a stage: what its stream gives back, and what it lets pass, is the batch of
 //! the next stage, at once or when it is due. Nothing here allocates once the buffers have grown.
 
+#[cfg(test)]
+mod holding_tests;
 mod retagged;
 mod streams;
 mod target;
@@ -15,8 +17,8 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use crate::chunk::InputId;
-use crate::event::reader::{Event, EventKind, Events};
-use crate::event::record::{Record, Workspace};
+use crate::event::reader::{Event, EventKind};
+use crate::event::record::{NO_GROUP, Record, Workspace};
 use crate::event::time::Clock;
 use crate::flush::watermark::Change;
 use crate::limits::{RETAGGED_BYTES_MAX, RETAGS_MAX};
@@ -42,7 +44,8 @@ pub struct Chain {
     /// Re-tagged records that wait, and those being worked on.
     waiting: Retagged,
     entering: Retagged,
-    streams: Streams,
+    /// Of each filter, by `FilterId`.
+    streams: Vec<Streams>,
     /// Buffers of stages that are over.
     spare: Vec<Given>,
     /// Buffers for events that replace records, one for each filter at work that splits.
@@ -54,7 +57,8 @@ impl Chain {
     pub fn new(filters: Vec<Box<dyn Filter>>) -> Chain {
         let counters = vec![FilterCounters::default(); filters.len()];
         let holds = filters.iter().map(|filter| filter.open_stream().is_some()).collect();
-        Chain { filters, holds, counters, ..Chain::default() }
+        let streams = filters.iter().map(|_| Streams::default()).collect();
+        Chain { filters, holds, counters, streams, ..Chain::default() }
     }
 
     /// What each filter did so far.
@@ -69,7 +73,7 @@ impl Chain {
 
     /// When the first held record is due, on the monotonic clock.
     pub fn due_ns(&self) -> Option<u64> {
-        self.streams.due_ns()
+        self.streams.iter().filter_map(Streams::due_ns).min()
     }
 }
 
@@ -105,14 +109,17 @@ pub(super) fn release(shard: &mut Shard, which: Release) {
         Release::All => u64::MAX,
     };
     loop {
-        let mut at = 0;
-        while let Some(id) = chain.streams.next_due(at, until_ns) {
-            at = id.next();
-            chain.release_stream(shard, id, which);
+        // What one filter gives back may be held by the next, which comes after it.
+        for filter in (0..chain.streams.len()).map(|index| FilterId(index as u16)) {
+            let mut at = 0;
+            while let Some(id) = chain.streams_of(filter).next_due(at, until_ns) {
+                at = id.next();
+                chain.release_stream(shard, filter, id, which);
+            }
         }
         chain.run_retagged(shard);
-        // What goes on may be held again, by a filter behind or under another tag: it gets on with each turn.
-        if which == Release::Due || chain.streams.holding() == 0 {
+        // What was re-tagged may be held again, and gets on by one round with each turn.
+        if which == Release::Due || chain.due_ns().is_none() {
             break;
         }
     }
@@ -152,6 +159,9 @@ impl Chain {
     }
 
     fn run_batch(&mut self, shard: &mut Shard, batch: &Batch<'_>) {
+        if batch.bytes.is_empty() {
+            return;
+        }
         let entry = shard.tags.entry(batch.tag_index);
         let (routes, tag): (_, Tag) = (Rc::clone(&entry.routes), entry.tag.clone());
         let filters = &routes.filters[batch.from..];
@@ -173,19 +183,27 @@ impl Chain {
             is_routed: !routes.outputs.is_empty(),
             batch: batch.bytes,
             run: Run::default(),
+            tail: None,
         };
-        let stage = Stage { filters, tag: tag.as_bytes(), origin: batch.origin, clock };
+        let (tag, origin) = (tag.as_bytes(), batch.origin);
+        let mut stage = Stage { filters, tag, group: NO_GROUP, origin, clock };
         let mut at = 0;
-        for event in Events::new(batch.bytes) {
+        while at < batch.bytes.len() {
+            let event = self.work.read_event(&batch.bytes[at..]);
             let event = event.expect("inputs append whole v2 events");
             let start = at;
             at += event.bytes.len();
+            match event.kind {
+                EventKind::Log => {}
+                EventKind::GroupStart => stage.group = event.body,
+                EventKind::GroupEnd => stage.group = NO_GROUP,
+            }
             match self.pass(&stage, event, &mut target, holding.as_mut()) {
                 Fate::Untouched => target.extend_run(start..at),
                 Fate::Placed | Fate::Gone => {}
             }
         }
-        target.copy_run();
+        target.finish();
         for id in filters {
             self.end_batch(*id, shard, input);
         }
@@ -216,17 +234,18 @@ impl Chain {
         origin: Origin,
         tag: &Tag,
     ) -> Holding {
-        let found = self.streams.find(filter, origin, tag);
+        let found = self.streams_of(filter).find(origin, tag);
         let id = found.unwrap_or_else(|| {
-            while self.streams.is_full() {
-                let Some(stream) = self.streams.remove_oldest() else { break };
+            if self.streams_of(filter).is_full()
+                && let Some(stream) = self.streams_of(filter).remove_oldest()
+            {
                 self.retire(shard, stream);
             }
             let state = self.filters[usize::from(filter.0)].open_stream();
             let state = state.expect("a filter that holds records always does");
-            self.streams.open(filter, position, origin, tag.clone(), state)
+            self.streams_of(filter).open(filter, position, origin, tag.clone(), state)
         });
-        let stream = self.streams.take(id).expect("it was found or opened");
+        let stream = self.streams_of(filter).take(id).expect("it was found or opened");
         Holding { id, stream, given: self.spare.pop().unwrap_or_default() }
     }
 
@@ -242,8 +261,14 @@ impl Chain {
         self.keep_spare(given);
     }
 
-    fn release_stream(&mut self, shard: &mut Shard, id: StreamId, which: Release) {
-        let Some(mut stream) = self.streams.take(id) else { return };
+    fn release_stream(
+        &mut self,
+        shard: &mut Shard,
+        filter: FilterId,
+        id: StreamId,
+        which: Release,
+    ) {
+        let Some(mut stream) = self.streams_of(filter).take(id) else { return };
         let mut given = self.spare.pop().unwrap_or_default();
         match which {
             Release::Due => stream.state.give_due(shard.clock, &mut given),
@@ -261,7 +286,7 @@ impl Chain {
         let Holding { id, mut stream, given } = holding;
         self.account(shard, &mut stream, &given);
         let (origin, from) = (stream.origin, stream.position + 1);
-        self.streams.put_back(id, stream);
+        self.streams_of(stream.filter).put_back(id, stream);
         self.run_batch(shard, &Batch { origin, tag_index, bytes: given.bytes(), from });
         self.keep_spare(given);
     }
@@ -269,10 +294,12 @@ impl Chain {
     /// Counts what a stream gave back, and charges what it holds now to the meter of its input.
     fn account(&mut self, shard: &mut Shard, stream: &mut Stream, given: &Given) {
         let input = stream.origin.input;
-        self.counters[usize::from(stream.filter.0)].given_records += given.record_count();
-        self.counters[usize::from(stream.filter.0)].cut_records += given.cut_count();
+        let counters = &mut self.counters[usize::from(stream.filter.0)];
+        counters.given_records += given.record_count();
+        counters.truncated_records += given.truncated_count();
         let at = usize::from(input.0);
         shard.ledgers[at].given_records += given.record_count();
+        shard.ledgers[at].truncated_records += given.truncated_count();
         let before = std::mem::replace(&mut stream.held, stream.state.held());
         let change = match (before.bytes, stream.held.bytes) {
             (before, now) if now > before => shard.meters[at].add(now - before),
@@ -282,6 +309,10 @@ impl Chain {
         if change != Change::Same {
             shard.changes.push(LimitChange { input, change });
         }
+    }
+
+    fn streams_of(&mut self, filter: FilterId) -> &mut Streams {
+        &mut self.streams[usize::from(filter.0)]
     }
 
     fn keep_spare(&mut self, mut given: Given) {
@@ -295,6 +326,8 @@ impl Chain {
 struct Stage<'s> {
     filters: &'s [FilterId],
     tag: &'s [u8],
+    /// What the group of the records has in common.
+    group: &'s [u8],
     origin: Origin,
     clock: Clock,
 }
@@ -318,17 +351,14 @@ impl Chain {
         target: &mut Target<'_>,
         holding: Option<&mut Holding>,
     ) -> Fate {
-        let record = match event.kind {
-            EventKind::Log => Record::new(stage.tag, event, &mut self.work),
-            EventKind::GroupStart | EventKind::GroupEnd => None,
-        };
-        let Some(mut record) = record else {
+        let Some(mut record) = Record::of_indexed(stage.tag, event, &mut self.work) else {
             let Some(Holding { stream, given, .. }) = holding else { return Fate::Untouched };
             // What is held must not leave its group.
             stream.state.give_all(given);
             given.passing().extend_from_slice(event.bytes);
             return Fate::Placed;
         };
+        record.set_group(stage.group);
         let (waiting, origin) = (&mut self.waiting, stage.origin);
         for (position, id) in stage.filters.iter().enumerate() {
             let verdict = self.filters[usize::from(id.0)].apply(&mut record);
@@ -375,8 +405,11 @@ impl Chain {
         if stage.filters.is_empty() && holding.is_none() {
             return target.place_apart(events, count);
         }
-        for event in Events::new(events) {
+        let mut at = 0;
+        while at < events.len() {
+            let event = self.work.read_event(&events[at..]);
             let event = event.expect("filters make whole v2 events");
+            at += event.bytes.len();
             if let Fate::Untouched = self.pass(stage, event, target, holding.as_deref_mut()) {
                 target.place_apart(event.bytes, 1);
             }

@@ -1,4 +1,4 @@
-//! The streams of filters that hold records: found by filter, input and tag, bounded in number.
+//! The streams of a filter that holds records: found by input and tag, bounded in number.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -29,7 +29,7 @@ pub(super) struct Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StreamId(u32);
 
-/// All streams of a shard.
+/// All streams of a filter on a shard.
 #[derive(Default)]
 pub(super) struct Streams {
     entries: Vec<Option<Stream>>,
@@ -43,15 +43,14 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    /// The stream of a filter, an input and a tag, if it is open.
-    pub(super) fn find(&mut self, filter: FilterId, origin: Origin, tag: &Tag) -> Option<StreamId> {
+    /// The stream of an input and a tag, if it is open.
+    pub(super) fn find(&mut self, origin: Origin, tag: &Tag) -> Option<StreamId> {
         let entries = &self.entries;
         let is_it = |id: &StreamId| {
-            entries[id.0 as usize].as_ref().is_some_and(|stream| {
-                stream.filter == filter && stream.origin == origin && stream.tag == *tag
-            })
+            let stream = entries[id.0 as usize].as_ref();
+            stream.is_some_and(|stream| stream.origin == origin && stream.tag == *tag)
         };
-        let hash = self.hasher.hash_one((filter.0, origin, tag.as_bytes()));
+        let hash = self.hasher.hash_one((origin, tag.as_bytes()));
         let id = *self.by_key.find(hash, is_it)?;
         if let Some(stream) = &mut self.entries[id.0 as usize] {
             stream.is_used = true;
@@ -72,7 +71,7 @@ impl Streams {
             self.entries.push(None);
             StreamId(self.entries.len() as u32 - 1)
         });
-        let hash = self.hasher.hash_one((filter.0, origin, tag.as_bytes()));
+        let hash = self.hasher.hash_one((origin, tag.as_bytes()));
         let held = Held::default();
         let stream = Stream { filter, position, origin, tag, state, held, is_used: false };
         self.entries[id.0 as usize] = Some(stream);
@@ -80,7 +79,7 @@ impl Streams {
         self.by_key.insert_unique(hash, id, |id| {
             // Streams that are worked on are put back before another is opened.
             let stream = entries[id.0 as usize].as_ref().expect("streams are in their places");
-            hasher.hash_one((stream.filter.0, stream.origin, stream.tag.as_bytes()))
+            hasher.hash_one((stream.origin, stream.tag.as_bytes()))
         });
         self.ages.push_back(id);
         id
@@ -101,8 +100,7 @@ impl Streams {
                 self.ages.push_back(id);
                 continue;
             }
-            let hash =
-                self.hasher.hash_one((stream.filter.0, stream.origin, stream.tag.as_bytes()));
+            let hash = self.hasher.hash_one((stream.origin, stream.tag.as_bytes()));
             if let Ok(entry) = self.by_key.find_entry(hash, |known| *known == id) {
                 entry.remove();
             }
@@ -128,6 +126,7 @@ impl Streams {
     }
 
     /// Streams that hold something.
+    #[cfg(test)]
     pub(super) fn holding(&self) -> usize {
         self.holding
     }

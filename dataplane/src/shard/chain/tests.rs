@@ -27,7 +27,7 @@ use crate::shard::{Shard, ShardPlan};
 type Configured = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// Filters that look at, change and drop what the records of the test have.
-const CONFIGURED: [Configured; 12] = [
+const CONFIGURED: [Configured; 15] = [
     ("modify", &[("set", "a x"), ("rename", "b c")]),
     ("modify", &[("condition", "key_exists c"), ("hard_copy", "c a"), ("remove", "b")]),
     ("modify", &[("move_to_start", "c"), ("add", "d 5")]),
@@ -39,6 +39,12 @@ const CONFIGURED: [Configured; 12] = [
     ("grep", &[("exclude", "$c['a'] x")]),
     ("type_converter", &[("int_key", "a b string")]),
     ("expect", &[("action", "result_key"), ("key_exists", "c")]),
+    (
+        "parser",
+        &[("key_name", "c"), ("parser", "json"), ("parser", "pair"), ("reserve_data", "on")],
+    ),
+    ("parser", &[("key_name", "$c['a']"), ("parser", "json"), ("reserve_data", "on")]),
+    ("parser", &[("key_name", "d"), ("parser", "json"), ("preserve_key", "on")]),
     ("modify", &[("condition", "key_exists nope"), ("set", "a y")]),
 ];
 
@@ -75,17 +81,23 @@ fn one_by_one(mut batch: Vec<u8>, filters: &mut [Box<dyn Filter>]) -> Vec<u8> {
     batch
 }
 
-fn shard(filters: Vec<Box<dyn Filter>>) -> Shard {
+pub(super) fn shard(filters: Vec<Box<dyn Filter>>) -> Shard {
+    limited_shard(filters, 1 << 30).0
+}
+
+pub(super) fn limited_shard(filters: Vec<Box<dyn Filter>>, limit: u64) -> (Shard, Arc<Meter>) {
+    let meter = Arc::new(Meter::new(limit));
     let patterns = filters.iter().map(|_| TagPattern::Any).collect();
     let policy = LanePolicy { in_flight_max: 9, retry_limit: RetryLimit::None };
-    Shard::new(ShardPlan {
+    let shard = Shard::new(ShardPlan {
         routes: Arc::new(RouteTable::new(patterns, vec![TagPattern::Any])),
-        meters: vec![Arc::new(Meter::new(1 << 30))],
+        meters: vec![Arc::clone(&meter)],
         policies: vec![policy],
         filters,
         backoff: Backoff { base_s: 5, cap_s: 60 },
         seed: 1,
-    })
+    });
+    (shard, meter)
 }
 
 fn fused(batch: &[u8], count: u32, filters: Vec<Box<dyn Filter>>) -> Vec<u8> {
@@ -200,6 +212,38 @@ fn filters_behind_see_each_part_of_a_split_record() {
     assert!(none.close()[0].holds());
 }
 
+/// Writes into a record what its group has in common.
+struct GroupKey;
+
+impl Filter for GroupKey {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let group = record.group();
+        record.push_encoded(b"\xa1g", group);
+        Verdict::Keep
+    }
+}
+
+#[test]
+fn records_know_their_group_and_markers_pass() {
+    let mut batch = Vec::new();
+    let mut push = |secs, body: &[u8]| {
+        event_header(&mut batch, EventTime { secs, nanos: 0 });
+        batch.extend_from_slice(body);
+    };
+    let one = |value| [0x81, 0xa1, b'k', value];
+    push(1, &one(1));
+    push(u32::MAX, &one(2));
+    push(2, &one(3));
+    push(u32::MAX - 1, &[0x80]);
+    push(3, &one(4));
+    let out = fused(&batch, 5, vec![Box::new(GroupKey)]);
+    let bodies: Vec<&[u8]> = Events::new(&out).map(|event| event.unwrap().body).collect();
+    let with = |value, group: &[u8]| [&[0x82, 0xa1, b'k', value, 0xa1, b'g'], group].concat();
+    let expected =
+        [with(1, &[0x80]), one(2).to_vec(), with(3, &one(2)), vec![0x80], with(4, &[0x80])];
+    assert_eq!(bodies, expected);
+}
+
 fn shard_of_nothing() -> Shard {
     shard(vec![Box::new(Splitter("n", Some(0)))])
 }
@@ -208,7 +252,7 @@ proptest! {
     #[test]
     fn the_fused_chain_equals_filters_run_one_by_one(
         records in prop::collection::vec(
-            (r#"\{("a":("x"|7),)?("b":[0-9],)?("c":(\{"a":"x"\}|"z"),)?"e":1\}"#, 0usize..3), 0..40),
+            (r#"\{("a":("x"|7),)?("b":[0-9],)?("c":(\{"a":"x"\}|"z"|"x=\{\}"|"\{\\"a\\":\\"x\\"\}"|\{"a":"\{\\"d\\":1\}"\}),)?"e":1\}"#, 0usize..3), 0..40),
         picked in prop::collection::vec(0..CONFIGURED.len(), 1..6),
     ) {
         // Some records are long, so that runs are copied in parts.

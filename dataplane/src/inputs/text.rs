@@ -1,29 +1,59 @@
-//! Text between separators: each piece becomes an event `{"log": piece}`, empty ones become
-//! nothing.
+//! Text between separators, for `tcp` and `stdin`: each piece becomes an event `{"log": piece}`, or what a parser
+//! makes of it; empty ones become nothing.
 
 use std::sync::Arc;
 
 use crate::event::encoder::{close_map, event_header, put_map_len, put_str};
 use crate::event::msgpack::{Head, read_head};
 use crate::event::time::EventTime;
-use crate::inputs::tcp::{PIECE_BYTES, too_long};
 use crate::kernel::newline::LineTemplate;
 use crate::limits::READ_BYTES;
-use crate::plugin::input::{CloseReason, EventSink, Fed, Framer, Next, OpenBatch, Unparsed};
+use crate::plugin::input::{
+    CloseReason, DropCause, EventSink, Fed, Framer, Next, OpenBatch, Unparsed,
+};
 use crate::plugin::parser::{Parsed, Parser, ParserScratch};
+
+/// Room asked for at a time: enough for many records, and little enough to fill a chunk to its end.
+pub(super) const BATCH_BYTES: usize = 64 * 1024;
+
+/// Counts a record that is too long, and says so.
+pub(super) fn too_long(bytes_max: usize, sink: &mut dyn EventSink) -> CloseReason {
+    sink.drop_records(DropCause::Oversized, 1);
+    CloseReason(format!("a record is longer than {bytes_max} bytes: raise `buffer_size`"))
+}
 
 /// Text between separators.
 pub(super) struct Text {
     tag: Arc<[u8]>,
     record_bytes_max: usize,
     separator: memchr::memmem::Finder<'static>,
-    template: LineTemplate,
+    form: Form,
     /// Bytes at the front in which no separator begins.
     searched: usize,
-    parser: Option<PieceParser>,
+    long_pieces: LongPieces,
+    /// Whether a piece that was too long has not ended yet.
+    is_skipping: bool,
+    ended: Next,
 }
 
-/// The parser of an instance for one connection, and its memory.
+/// What a piece becomes.
+enum Form {
+    /// `{"log": piece}`.
+    Whole(LineTemplate),
+    /// What a parser makes of it.
+    Parsed(PieceParser),
+}
+
+/// What a piece that is longer than a record may be does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LongPieces {
+    /// It closes the connection.
+    Close,
+    /// It is left out.
+    Skip,
+}
+
+/// The parser of an instance for one stream, and its memory.
 pub(super) struct PieceParser {
     parser: Arc<dyn Parser>,
     scratch: ParserScratch,
@@ -45,9 +75,13 @@ impl PieceParser {
         PieceParser { parser, scratch, source: encoded, batch, unparsed: [0; 2] }
     }
 
-    /// Puts the event of one piece into the batch: what it was parsed to, or `{"log": piece}`.
-    fn take(&mut self, piece: &[u8], now: EventTime) {
+    /// Puts the event of one piece into the batch: what it was parsed to, or `{"log": piece}`. `None` when the batch
+    /// is full.
+    fn take(&mut self, piece: &[u8], now: EventTime) -> Option<()> {
         let out = &mut self.batch;
+        if out.len() >= BATCH_BYTES {
+            return None;
+        }
         let start = out.len();
         event_header(out, now);
         let body = out.len();
@@ -72,6 +106,7 @@ impl PieceParser {
             close_map(out, body, count + 1);
             out.extend_from_slice(&self.source);
         }
+        Some(())
     }
 
     fn hand_on(&mut self, tag: &[u8], record_count: u32, sink: &mut dyn EventSink) {
@@ -86,6 +121,53 @@ impl PieceParser {
             sink.commit(record_count);
         }
         self.batch.clear();
+    }
+}
+
+impl Form {
+    /// Begins a batch: events that need no parser go straight to the sink.
+    fn open<'s>(
+        &self,
+        tag: &[u8],
+        first_bytes: usize,
+        sink: &'s mut dyn EventSink,
+    ) -> Option<OpenBatch<'s>> {
+        match self {
+            Form::Whole(template) => {
+                let room = template.event_bytes_max(first_bytes).max(BATCH_BYTES);
+                Some(sink.open(tag, room))
+            }
+            Form::Parsed(_) => None,
+        }
+    }
+
+    /// Appends one piece; `None` when there is no room for it.
+    fn take(
+        &mut self,
+        piece: &[u8],
+        now: EventTime,
+        batch: &mut Option<OpenBatch<'_>>,
+    ) -> Option<()> {
+        match (self, batch) {
+            (Form::Whole(template), Some(batch)) => {
+                let room = template.event_bytes_max(piece.len());
+                batch.room_bytes = batch.room_bytes.checked_sub(room)?;
+                template.append(piece, 0, now, batch.bytes);
+                Some(())
+            }
+            (Form::Parsed(parser), _) => parser.take(piece, now),
+            (Form::Whole(_), None) => None,
+        }
+    }
+
+    fn hand_on(&mut self, tag: &[u8], record_count: u32, sink: &mut dyn EventSink) {
+        match self {
+            Form::Whole(_) if record_count > 0 => {
+                sink.commit(record_count);
+            }
+            Form::Whole(_) => {}
+            Form::Parsed(parser) => parser.hand_on(tag, record_count, sink),
+        }
     }
 }
 
@@ -107,24 +189,33 @@ enum Stop {
 }
 
 impl Text {
-    /// For a connection that has not sent anything yet.
+    /// For a stream that has not sent anything yet.
     pub(super) fn new(
         tag: Arc<[u8]>,
         record_bytes_max: usize,
         separator: &[u8],
         parser: Option<PieceParser>,
     ) -> Text {
-        let template = LineTemplate::new(&[], None, b"log");
+        let form = match parser {
+            Some(parser) => Form::Parsed(parser),
+            None => Form::Whole(LineTemplate::new(&[], None, b"log")),
+        };
         let separator = memchr::memmem::Finder::new(separator).into_owned();
-        Text { tag, record_bytes_max, separator, template, searched: 0, parser }
+        Text {
+            tag,
+            record_bytes_max,
+            separator,
+            form,
+            searched: 0,
+            long_pieces: LongPieces::Close,
+            is_skipping: false,
+            ended: Next::Ended,
+        }
     }
 
-    /// Appends one piece; `None` when the batch has no room for it.
-    fn append_piece(&self, piece: &[u8], now: EventTime, batch: &mut OpenBatch<'_>) -> Option<()> {
-        let room = self.template.event_bytes_max(piece.len());
-        batch.room_bytes = batch.room_bytes.checked_sub(room)?;
-        self.template.append(piece, 0, now, batch.bytes);
-        Some(())
+    /// Chooses what long pieces do, and what the end of the stream means.
+    pub(super) fn with(self, long_pieces: LongPieces, ended: Next) -> Text {
+        Text { long_pieces, ended, ..self }
     }
 
     /// Appends pieces to one batch.
@@ -132,13 +223,7 @@ impl Text {
         let width = self.separator.needle().len();
         let mut at = 0;
         let mut next = self.find(bytes, self.searched);
-        if let Some(mut parser) = self.parser.take() {
-            let filled = self.fill_parsed(&mut parser, bytes, now, sink);
-            self.parser = Some(parser);
-            return filled;
-        }
-        let first = next.map_or(0, |end| self.template.event_bytes_max(end));
-        let mut batch = sink.open(&self.tag, first.max(PIECE_BYTES));
+        let mut batch = self.form.open(&self.tag, next.unwrap_or(0), sink);
         let mut record_count = 0;
         let stop = loop {
             let Some(end) = next else {
@@ -152,7 +237,7 @@ impl Text {
                 break Stop::TooLong;
             }
             if !is_empty(piece) {
-                if self.append_piece(piece, now, &mut batch).is_none() {
+                if self.form.take(piece, now, &mut batch).is_none() {
                     break Stop::Full;
                 }
                 record_count += 1;
@@ -160,9 +245,7 @@ impl Text {
             at = end + width;
             next = self.find(bytes, at);
         };
-        if record_count > 0 {
-            sink.commit(record_count);
-        }
+        self.form.hand_on(&self.tag, record_count, sink);
         self.searched = match stop {
             // A separator may have begun in the last bytes.
             Stop::End => (bytes.len() - at).saturating_sub(width - 1),
@@ -171,45 +254,16 @@ impl Text {
         Filled { consumed: at, stop }
     }
 
-    /// Appends parsed pieces to one batch.
-    fn fill_parsed(
-        &mut self,
-        parser: &mut PieceParser,
-        bytes: &[u8],
-        now: EventTime,
-        sink: &mut dyn EventSink,
-    ) -> Filled {
+    /// Leaves out what is left of a piece that was too long. Returns the bytes taken.
+    fn skip(&mut self, bytes: &[u8]) -> usize {
         let width = self.separator.needle().len();
-        let mut at = 0;
-        let mut record_count = 0;
-        let mut next = self.find(bytes, self.searched);
-        let stop = loop {
-            let Some(end) = next else {
-                break match bytes.len() - at > self.record_bytes_max + width {
-                    true => Stop::TooLong,
-                    false => Stop::End,
-                };
-            };
-            let piece = &bytes[at..end];
-            if piece.len() > self.record_bytes_max {
-                break Stop::TooLong;
+        match self.find(bytes, 0) {
+            Some(end) => {
+                self.is_skipping = false;
+                end + width
             }
-            if parser.batch.len() >= PIECE_BYTES {
-                break Stop::Full;
-            }
-            if !is_empty(piece) {
-                parser.take(piece, now);
-                record_count += 1;
-            }
-            at = end + width;
-            next = self.find(bytes, at);
-        };
-        parser.hand_on(&self.tag, record_count, sink);
-        self.searched = match stop {
-            Stop::End => (bytes.len() - at).saturating_sub(width - 1),
-            Stop::Full | Stop::TooLong => 0,
-        };
-        Filled { consumed: at, stop }
+            None => bytes.len().saturating_sub(width - 1),
+        }
     }
 
     #[inline]
@@ -237,30 +291,35 @@ impl Framer for Text {
     ) -> Result<Fed, CloseReason> {
         let mut consumed = 0;
         loop {
+            if self.is_skipping {
+                consumed += self.skip(&bytes[consumed..]);
+                if self.is_skipping {
+                    return Ok(Fed { consumed, needed: 0 });
+                }
+            }
             let filled = self.fill(&bytes[consumed..], now, sink);
             consumed += filled.consumed;
-            match filled.stop {
-                Stop::Full => {}
-                Stop::End => return Ok(Fed { consumed, needed: 0 }),
-                Stop::TooLong => return Err(too_long(self.record_bytes_max, sink)),
+            match (filled.stop, self.long_pieces) {
+                (Stop::Full, _) => {}
+                (Stop::End, _) => return Ok(Fed { consumed, needed: 0 }),
+                (Stop::TooLong, LongPieces::Close) => {
+                    return Err(too_long(self.record_bytes_max, sink));
+                }
+                (Stop::TooLong, LongPieces::Skip) => {
+                    sink.drop_records(DropCause::Oversized, 1);
+                    self.is_skipping = true;
+                }
             }
         }
     }
 
     fn finish(&mut self, rest: &[u8], now: EventTime, sink: &mut dyn EventSink) -> Next {
-        if is_empty(rest) {
-            return Next::Ended;
+        if !is_empty(rest) && !self.is_skipping {
+            let mut batch = self.form.open(&self.tag, rest.len(), sink);
+            let is_taken = self.form.take(rest, now, &mut batch).is_some();
+            self.form.hand_on(&self.tag, u32::from(is_taken), sink);
         }
-        if let Some(parser) = &mut self.parser {
-            parser.take(rest, now);
-            parser.hand_on(&self.tag, 1, sink);
-        } else {
-            let mut batch = sink.open(&self.tag, self.template.event_bytes_max(rest.len()));
-            if self.append_piece(rest, now, &mut batch).is_some() {
-                sink.commit(1);
-            }
-        }
-        Next::Ended
+        self.ended
     }
 
     fn buffer_bytes_initial(&self) -> usize {
@@ -278,7 +337,6 @@ mod tests {
 
     use super::*;
     use crate::inputs::tcp::PLUGIN;
-    use crate::plugin::input::DropCause;
     use crate::plugin::testing::{NOW, TestSink, Wire, stream_input};
 
     /// Takes what begins with `ok`.
