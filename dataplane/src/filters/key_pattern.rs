@@ -1,7 +1,6 @@
 //! Names of keys as filters are given them: whole, or the front of one before a `*`.
 
 use crate::event::msgpack::{Head, read_head};
-use crate::event::record::str_of;
 
 /// Which keys are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,12 +44,12 @@ impl KeyPattern {
 /// The text of a key: a string or bytes.
 #[inline]
 pub(super) fn text_of(key: &[u8]) -> Option<&[u8]> {
-    // A short string, as nearly all keys are.
-    if let Some(text) = str_of(key) {
+    // Nearly all are short strings.
+    if let [0xa0..=0xbf, text @ ..] = key {
         return Some(text);
     }
     match read_head(&mut &key[..])? {
-        Head::Bin(text) => Some(text),
+        Head::Str(text) | Head::Bin(text) => Some(text),
         _ => None,
     }
 }

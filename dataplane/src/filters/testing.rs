@@ -38,6 +38,8 @@ fn build(
         json: JsonOptions::default(),
         parsers: &parsers(),
         multiline: crate::plugin::testing::context().multiline,
+        variables: &[("FOO".to_owned(), "bar".to_owned())],
+        directory: std::path::Path::new(""),
     };
     let definition = (plugin.build)(&section, &context, &mut problems);
     (definition, problems.iter().map(|problem| problem.message.clone()).collect())
@@ -71,10 +73,17 @@ const NAME: &[config::KeySpec] = &[config::KeySpec {
 }];
 
 /// Builds a filter that must be right.
-pub(crate) fn open(plugin: &FilterPlugin, keys: &[(&str, &str)]) -> Box<dyn Filter> {
+pub(crate) fn definition(
+    plugin: &FilterPlugin,
+    keys: &[(&str, &str)],
+) -> Arc<dyn FilterDefinition> {
     let (definition, errors) = build(plugin, keys);
-    let definition = definition.unwrap_or_else(|| panic!("{keys:?}: {errors:?}"));
-    definition.open(&FilterPlace {
+    definition.unwrap_or_else(|| panic!("{keys:?}: {errors:?}"))
+}
+
+/// One shard's part of a filter that must be right.
+pub(crate) fn open(plugin: &FilterPlugin, keys: &[(&str, &str)]) -> Box<dyn Filter> {
+    definition(plugin, keys).open(&FilterPlace {
         shard: 0,
         shard_count: 1,
         log: Log::discard(),

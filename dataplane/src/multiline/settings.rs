@@ -10,7 +10,7 @@ use crate::codec::regex::Regex;
 use crate::multiline::definition::{
     FLUSH_TIMEOUT, Kind, LineForm, MultilineParser, MultilineParsers, Text,
 };
-use crate::multiline::rules::{Rule, Rules};
+use crate::multiline::rules::{Matcher, Rule, Rules};
 use crate::plugin::parser::Parsers;
 
 config::config_map! {
@@ -160,7 +160,7 @@ fn rules(
         match Regex::new(expression) {
             Ok(regex) => rules.push(Rule {
                 from: from.split(',').map(|state| state.trim().to_owned()).collect(),
-                regex,
+                matcher: Matcher::new(regex, None),
                 next: next.first().cloned().unwrap_or_default(),
             }),
             Err(error) => {

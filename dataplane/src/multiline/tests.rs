@@ -1,12 +1,16 @@
 //! Records of a filter, groups and limits: what no log of `tests/golden/multiline` can say.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use config::Problems;
 
-use crate::event::encoder::{put_map_len, put_str};
+use crate::event::encoder::{put_map_len, put_str, put_uint};
 use crate::event::msgpack::{Head, map_get, read_head};
 use crate::event::time::EventTime;
 use crate::limits::MULTILINE_GROUPS_MAX;
-use crate::multiline::{Joiner, Length, MultilineParsers, Record, RecordSink, Stream};
+use crate::multiline::{Joiner, Length, Multiline, MultilineParsers, Record, RecordSink, Stream};
+use crate::plugin::parser::{Parsed, Parser, ParserScratch};
 use crate::plugin::testing::section;
 
 /// Finished records.
@@ -180,4 +184,85 @@ fn only_what_is_idle_is_flushed() {
         assert_eq!(bench.finished.texts("log"), expected, "{secs}");
     }
     assert!(!bench.stream.is_pending());
+}
+
+/// Takes `n=5` and `t=text`, separated by commas.
+#[derive(Debug)]
+struct Pairs;
+
+impl Parser for Pairs {
+    fn parse(
+        &self,
+        text: &[u8],
+        _now: EventTime,
+        _scratch: &mut ParserScratch,
+        out: &mut Vec<u8>,
+    ) -> Parsed {
+        let text = std::str::from_utf8(text).unwrap();
+        if text.starts_with('+') {
+            return Parsed::Unparsed;
+        }
+        let Some(pairs) = text.split(',').map(|pair| pair.split_once('=')).collect() else {
+            return Parsed::Unparsed;
+        };
+        let pairs: Vec<(&str, &str)> = pairs;
+        put_map_len(out, pairs.len());
+        for (key, value) in pairs {
+            put_str(out, key.as_bytes());
+            match value.parse() {
+                Ok(number) => put_uint(out, number),
+                Err(_) => put_str(out, value.as_bytes()),
+            }
+        }
+        Parsed::Body { time: None, consumed: text.len() }
+    }
+}
+
+/// Takes `+n=5`.
+#[derive(Debug)]
+struct MorePairs;
+
+impl Parser for MorePairs {
+    fn parse(
+        &self,
+        text: &[u8],
+        now: EventTime,
+        scratch: &mut ParserScratch,
+        out: &mut Vec<u8>,
+    ) -> Parsed {
+        let Some(text) = text.strip_prefix(b"+") else { return Parsed::Unparsed };
+        Pairs.parse(text, now, scratch, out)
+    }
+}
+
+#[test]
+fn by_the_first_line_no_line_is_lost() {
+    let all = MultilineParsers::new(40);
+    let (first, others): (Arc<dyn Parser>, _) = (Arc::new(Pairs), vec![Arc::new(MorePairs) as _]);
+    let wait = Duration::from_secs(1);
+    let plan = Multiline::by_first_line(first, others, "text", wait, &all);
+    let joiner = Joiner::new(plan.into());
+    let stream = joiner.stream();
+    let mut bench = Bench { joiner, stream, finished: Finished::default() };
+    let far = "x".repeat(60);
+    for line in ["before", "", "t=a,n=1", "more", "+n=2", "", "still", "n=1", "none", "one"] {
+        bench.line(1, line);
+    }
+    for line in ["n=1", "+m=2", "+s=a", "b", "t=a", &far, "alone"] {
+        bench.line(2, line);
+    }
+    let texts: Vec<String> = (bench.finished.records.iter())
+        .map(|one| rmpv::decode::read_value(&mut one.body.as_slice()).unwrap().to_string())
+        .collect();
+    let cut = format!(r#"{{"t": "a\n{}"}}"#, "x".repeat(38));
+    let expected = [
+        r#"{"text": "before"}"#,
+        r#"{"text": ""}"#,
+        r#"{"t": "a\nmore\n\nstill", "n": 1, "n": 2}"#,
+        r#"{"n": 1, "text": "none\none"}"#,
+        r#"{"n": 1, "m": 2, "s": "a\nb"}"#,
+        &cut,
+        r#"{"text": "alone"}"#,
+    ];
+    assert_eq!(texts, expected);
 }

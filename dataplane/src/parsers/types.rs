@@ -45,17 +45,27 @@ impl Types {
         self.0.is_empty()
     }
 
+    /// What values of a key become.
+    pub(super) fn of(&self, key: &[u8]) -> Type {
+        let known = self.0.iter().find(|(name, _)| name.as_bytes() == key);
+        known.map_or(Type::String, |(_, kind)| *kind)
+    }
+
     /// Appends the value of a key.
     pub(super) fn put(&self, key: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        let known = self.0.iter().find(|(name, _)| name.as_bytes() == key);
-        match known.map_or(Type::String, |(_, kind)| *kind) {
-            Type::Integer => put_int(out, integer(value)),
-            Type::Hex => put_uint(out, hex(value)),
-            Type::Float => put_f64(out, float(value)),
-            Type::Bool if starts_with(value, b"true") => put_bool(out, true),
-            Type::Bool if starts_with(value, b"false") => put_bool(out, false),
-            Type::String | Type::Bool => put_str(out, value),
-        }
+        put_typed(self.of(key), value, out);
+    }
+}
+
+/// Appends a value that is to become this.
+pub(super) fn put_typed(kind: Type, value: &[u8], out: &mut Vec<u8>) {
+    match kind {
+        Type::Integer => put_int(out, integer(value)),
+        Type::Hex => put_uint(out, hex(value)),
+        Type::Float => put_f64(out, float(value)),
+        Type::Bool if starts_with(value, b"true") => put_bool(out, true),
+        Type::Bool if starts_with(value, b"false") => put_bool(out, false),
+        Type::String | Type::Bool => put_str(out, value),
     }
 }
 
@@ -117,7 +127,9 @@ fn float(value: &[u8]) -> f64 {
     let special = [("infinity", f64::INFINITY), ("inf", f64::INFINITY), ("nan", f64::NAN)];
     let named = special.iter().find(|(name, _)| starts_with(rest, name.as_bytes()));
     let text = std::str::from_utf8(&rest[..end]).unwrap_or_default();
-    let number = named.map_or_else(|| text.parse().unwrap_or(0.0), |(_, number)| *number);
+    let number = named.map_or_else(|| text.parse().ok(), |(_, number)| Some(*number));
+    // A sign alone is no number, and what is none is 0, not -0.
+    let Some(number) = number else { return 0.0 };
     if is_negative { -number } else { number }
 }
 
@@ -158,9 +170,12 @@ mod tests {
             ("", 0.0),
             ("1e-2e", 0.01),
             ("inf", f64::INFINITY),
+            ("-0", -0.0),
+            ("-x", 0.0),
+            ("-.", 0.0),
         ];
         for (text, expected) in floats {
-            assert_eq!(float(text.as_bytes()), expected, "{text}");
+            assert_eq!(float(text.as_bytes()).to_bits(), expected.to_bits(), "{text}");
         }
     }
 }

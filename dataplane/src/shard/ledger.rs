@@ -35,6 +35,8 @@ pub struct InputLedger {
     pub lost: [u64; Lost::ALL.len()],
     /// Records still held when the account was closed.
     pub left_records: u64,
+    /// Connections closed at once because too many were open; nobody knows what they would have sent.
+    pub refused_connections: u64,
 }
 
 impl InputLedger {
@@ -49,6 +51,7 @@ impl InputLedger {
         self.given_records += other.given_records;
         self.unrouted_records += other.unrouted_records;
         self.left_records += other.left_records;
+        self.refused_connections += other.refused_connections;
         self.truncated_records += other.truncated_records;
         for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
             *mine += theirs;
@@ -117,8 +120,12 @@ impl fmt::Display for InputLedger {
         write!(f, " + left {}", self.left_records)?;
         Unparsed::fmt_counts(&self.unparsed, f)?;
         match self.truncated_records {
+            0 => {}
+            count => write!(f, "; truncated {count}")?,
+        }
+        match self.refused_connections {
             0 => Ok(()),
-            count => write!(f, "; truncated {count}"),
+            count => write!(f, "; refused connections {count}"),
         }
     }
 }
@@ -152,9 +159,12 @@ mod tests {
         assert!(ledger.holds());
         assert!(ledger.to_string().starts_with("in 13 = delivered 10 + dropped 2 ("));
         (ledger.held_records, ledger.given_records, ledger.delivered_records) = (1, 1, 7);
+        ledger.refused_connections = 2;
+        assert!(ledger.to_string().ends_with(" 1); truncated 1; refused connections 2"));
         let mut twice = ledger.clone();
         twice.add(&ledger);
         assert_eq!((twice.in_records, twice.dropped_records()), (20, 4));
+        assert_eq!(twice.refused_connections, 4);
         assert!(twice.holds());
     }
 }

@@ -1,7 +1,7 @@
 //! `tail`: follows files by their names' patterns and turns each line into an event.
 //!
 //! Reading order: [`pattern`] and [`find`] (which files there are), [`spread`] (which shard reads which),
-//! [`turns`] (what a shard does in a turn), [`file`](self::file) (one file) with [`lines`], [`parsed`], [`joined`] and [`gzip`], [`sweep`] (what is done
+//! [`turns`] (what a shard does in a turn), [`file`](self::file) (one file) with [`lines`], [`parsed`], [`joined`] with [`joins`], and [`gzip`], [`sweep`] (what is done
 //! by the clock), [`tag`].
 //!
 //! Differences from Fluent Bit, all on purpose: a line that is too long is skipped and counted, and its file
@@ -13,6 +13,7 @@ mod file;
 mod find;
 mod gzip;
 mod joined;
+mod joins;
 mod lines;
 mod parsed;
 mod pattern;
@@ -41,9 +42,6 @@ use crate::multiline::Multiline;
 use crate::plugin::descriptor::{BuildContext, InputPlugin, Placement};
 use crate::plugin::input::{InputDefinition, InputPlace, InputTag, Source};
 use crate::plugin::parser::Parser;
-
-/// The shortest flush timeout of multiline parsers, as in Fluent Bit.
-const FLUSH_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 
 /// The `tail` input.
 pub static PLUGIN: InputPlugin = InputPlugin {
@@ -127,14 +125,14 @@ config::config_map! {
         "db.journal_mode" => later "WAL";
         /// Compares names in the database.
         "db.compare_filename" => later "false";
-        /// Joins lines by parsers.
-        "multiline" => later "false";
+        /// Joins lines by parsers: of the first line, and of others.
+        "multiline" => multiline: bool, default "false";
         /// Wait for the rest of a record of several lines.
-        "multiline_flush" => later "4";
+        "multiline_flush" => multiline_flush: Seconds, default "4";
         /// Parser of the first line of a record.
-        "parser_firstline" => later;
-        /// Parsers of further lines.
-        "parser_" => later;
+        "parser_firstline" => parser_firstline: String, optional;
+        /// Parsers of further lines: `parser_1`, `parser_2`...
+        "parser_" => parser_others: String, repeat;
         /// Multiline parsers that join lines, in this order, between commas.
         "multiline.parser" => multiline_parser: CommaList, repeat;
         /// Encoding of the files.
@@ -197,43 +195,11 @@ fn build(
     let multiline = context.multiline.of_key(section, "multiline.parser", problems);
     let settings = TailSettings::read(section, context.engine_keys, problems)?;
     let plan = plan(&settings, section, context.shard_count, problems);
-    let (parser, multiline, plan) = (parser?, multiline?, plan?);
-    if let Some(multiline) = &multiline {
-        check_multiline(multiline, section, problems)?;
-    }
-    let multiline = multiline.map(Arc::new);
+    let by_first_line = joins::by_first_line(&settings, section, context, problems);
+    let (parser, multiline, by_first_line, plan) = (parser?, multiline?, by_first_line?, plan?);
+    joins::check(multiline.as_ref(), by_first_line.as_ref(), section, problems)?;
+    let multiline = multiline.or(by_first_line).map(Arc::new);
     Some(Arc::new(TailDefinition(Arc::new(TailPlan { parser, multiline, ..plan }))))
-}
-
-/// Names what has no effect beside `multiline.parser`, and refuses what Fluent Bit does.
-fn check_multiline(
-    multiline: &Multiline,
-    section: &Section,
-    problems: &mut Problems,
-) -> Option<()> {
-    let span = section.get("multiline.parser").map(|property| property.value_span);
-    let timeout = multiline.flush_timeout();
-    if timeout < FLUSH_TIMEOUT_MIN {
-        let (timeout, least) = (timeout.as_millis(), FLUSH_TIMEOUT_MIN.as_millis());
-        let message = format!("`flush_timeout` of its multiline parsers is {timeout} ms");
-        let problem = Problem::error(span, message);
-        problems.push(problem.with_help(format!("`tail` needs at least {least} ms")));
-        return None;
-    }
-    for name in multiline.unfit_for_lines() {
-        let message = format!(
-            "multiline parser `{name}` looks at keys of records: without `parser` and `key_content` \
-             lines of a file pass it one by one"
-        );
-        problems.push(Problem::warning(span, message));
-    }
-    for key in ["parser", "key"] {
-        if let Some(property) = section.get(key) {
-            let message = format!("`{key}` has no effect beside `multiline.parser`");
-            problems.push(Problem::warning(property.key_span, message));
-        }
-    }
-    Some(())
 }
 
 /// Checks what one key alone cannot know.

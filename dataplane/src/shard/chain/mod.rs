@@ -17,8 +17,8 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use crate::chunk::InputId;
-use crate::event::reader::{Event, EventKind, Events};
-use crate::event::record::{Record, Workspace};
+use crate::event::reader::{Event, EventKind};
+use crate::event::record::{NO_GROUP, Record, Workspace};
 use crate::event::time::Clock;
 use crate::flush::watermark::Change;
 use crate::limits::{RETAGGED_BYTES_MAX, RETAGS_MAX};
@@ -183,19 +183,27 @@ impl Chain {
             is_routed: !routes.outputs.is_empty(),
             batch: batch.bytes,
             run: Run::default(),
+            tail: None,
         };
-        let stage = Stage { filters, tag: tag.as_bytes(), origin: batch.origin, clock };
+        let (tag, origin) = (tag.as_bytes(), batch.origin);
+        let mut stage = Stage { filters, tag, group: NO_GROUP, origin, clock };
         let mut at = 0;
-        for event in Events::new(batch.bytes) {
+        while at < batch.bytes.len() {
+            let event = self.work.read_event(&batch.bytes[at..]);
             let event = event.expect("inputs append whole v2 events");
             let start = at;
             at += event.bytes.len();
+            match event.kind {
+                EventKind::Log => {}
+                EventKind::GroupStart => stage.group = event.body,
+                EventKind::GroupEnd => stage.group = NO_GROUP,
+            }
             match self.pass(&stage, event, &mut target, holding.as_mut()) {
                 Fate::Untouched => target.extend_run(start..at),
                 Fate::Placed | Fate::Gone => {}
             }
         }
-        target.copy_run();
+        target.finish();
         for id in filters {
             self.end_batch(*id, shard, input);
         }
@@ -318,6 +326,8 @@ impl Chain {
 struct Stage<'s> {
     filters: &'s [FilterId],
     tag: &'s [u8],
+    /// What the group of the records has in common.
+    group: &'s [u8],
     origin: Origin,
     clock: Clock,
 }
@@ -341,17 +351,14 @@ impl Chain {
         target: &mut Target<'_>,
         holding: Option<&mut Holding>,
     ) -> Fate {
-        let record = match event.kind {
-            EventKind::Log => Record::new(stage.tag, event, &mut self.work),
-            EventKind::GroupStart | EventKind::GroupEnd => None,
-        };
-        let Some(mut record) = record else {
+        let Some(mut record) = Record::of_indexed(stage.tag, event, &mut self.work) else {
             let Some(Holding { stream, given, .. }) = holding else { return Fate::Untouched };
             // What is held must not leave its group.
             stream.state.give_all(given);
             given.passing().extend_from_slice(event.bytes);
             return Fate::Placed;
         };
+        record.set_group(stage.group);
         let (waiting, origin) = (&mut self.waiting, stage.origin);
         for (position, id) in stage.filters.iter().enumerate() {
             let verdict = self.filters[usize::from(id.0)].apply(&mut record);
@@ -398,8 +405,11 @@ impl Chain {
         if stage.filters.is_empty() && holding.is_none() {
             return target.place_apart(events, count);
         }
-        for event in Events::new(events) {
+        let mut at = 0;
+        while at < events.len() {
+            let event = self.work.read_event(&events[at..]);
             let event = event.expect("filters make whole v2 events");
+            at += event.bytes.len();
             if let Fate::Untouched = self.pass(stage, event, target, holding.as_deref_mut()) {
                 target.place_apart(event.bytes, 1);
             }

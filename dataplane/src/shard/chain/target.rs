@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::chunk::InputId;
+use crate::chunk::buffer::SlotId;
 use crate::event::record::Record;
 use crate::shard::Shard;
 use crate::shard::ledger::InputLedger;
@@ -26,6 +27,16 @@ pub(super) struct Target<'s> {
     pub(super) is_routed: bool,
     pub(super) batch: &'s [u8],
     pub(super) run: Run,
+    pub(super) tail: Option<Tail>,
+}
+
+/// Records at the end of an open chunk that are not committed yet: to find the chunk and to charge the meter costs as
+/// much for one record as for a batch.
+pub(super) struct Tail {
+    slot: SlotId,
+    record_count: u32,
+    /// The chunk may grow so long without being asked.
+    limit: usize,
 }
 
 impl Target<'_> {
@@ -70,8 +81,32 @@ impl Target<'_> {
             self.ledger().unrouted_records += u64::from(record_count);
             return;
         }
-        let (slot, _) = self.shard.slot_with_room(self.input, self.tag_index, room_bytes);
-        put(&mut self.shard.buffer.slot_mut(slot).chunk.bytes);
-        self.shard.commit_slot(self.input, slot, record_count);
+        if let Some(tail) = &mut self.tail {
+            let bytes = &mut self.shard.buffer.slot_mut(tail.slot).chunk.bytes;
+            if bytes.len() + room_bytes <= tail.limit {
+                put(bytes);
+                tail.record_count += record_count;
+                return;
+            }
+        }
+        self.commit();
+        let (slot, room) = self.shard.slot_with_room(self.input, self.tag_index, room_bytes);
+        let bytes = &mut self.shard.buffer.slot_mut(slot).chunk.bytes;
+        let limit = bytes.len() + room;
+        put(bytes);
+        self.tail = Some(Tail { slot, record_count, limit });
+    }
+
+    /// Commits what was written since the last time.
+    fn commit(&mut self) {
+        if let Some(Tail { slot, record_count, .. }) = self.tail.take() {
+            self.shard.commit_slot(self.input, slot, record_count);
+        }
+    }
+
+    /// Puts everything where it belongs.
+    pub(super) fn finish(mut self) {
+        self.copy_run();
+        self.commit();
     }
 }

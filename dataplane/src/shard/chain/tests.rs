@@ -212,6 +212,38 @@ fn filters_behind_see_each_part_of_a_split_record() {
     assert!(none.close()[0].holds());
 }
 
+/// Writes into a record what its group has in common.
+struct GroupKey;
+
+impl Filter for GroupKey {
+    fn apply(&mut self, record: &mut Record<'_>) -> Verdict {
+        let group = record.group();
+        record.push_encoded(b"\xa1g", group);
+        Verdict::Keep
+    }
+}
+
+#[test]
+fn records_know_their_group_and_markers_pass() {
+    let mut batch = Vec::new();
+    let mut push = |secs, body: &[u8]| {
+        event_header(&mut batch, EventTime { secs, nanos: 0 });
+        batch.extend_from_slice(body);
+    };
+    let one = |value| [0x81, 0xa1, b'k', value];
+    push(1, &one(1));
+    push(u32::MAX, &one(2));
+    push(2, &one(3));
+    push(u32::MAX - 1, &[0x80]);
+    push(3, &one(4));
+    let out = fused(&batch, 5, vec![Box::new(GroupKey)]);
+    let bodies: Vec<&[u8]> = Events::new(&out).map(|event| event.unwrap().body).collect();
+    let with = |value, group: &[u8]| [&[0x82, 0xa1, b'k', value, 0xa1, b'g'], group].concat();
+    let expected =
+        [with(1, &[0x80]), one(2).to_vec(), with(3, &one(2)), vec![0x80], with(4, &[0x80])];
+    assert_eq!(bodies, expected);
+}
+
 fn shard_of_nothing() -> Shard {
     shard(vec![Box::new(Splitter("n", Some(0)))])
 }
