@@ -23,6 +23,7 @@ pub fn event_header_with_metadata(out: &mut Vec<u8>, time: EventTime, metadata: 
 }
 
 /// A string; any bytes, as Fluent Bit does not validate them either.
+#[inline]
 pub fn put_str(out: &mut Vec<u8>, text: &[u8]) {
     put_str_len(out, text.len());
     out.extend_from_slice(text);

@@ -1,5 +1,6 @@
 //! Walks the events of a chunk, in the stored form or the legacy one.
 
+use crate::event::encoder::HEADER_BYTES;
 use crate::event::msgpack::{Head, read_head, take_value};
 use crate::event::time::EventTime;
 
@@ -69,27 +70,50 @@ impl<'a> Iterator for Events<'a> {
 const NO_METADATA: &[u8] = &[0x80];
 
 fn read_event<'a>(rest: &mut &'a [u8]) -> Option<Event<'a>> {
-    let Head::Array(2) = read_head(rest)? else { return None };
-    let mut after = *rest;
-    let (time, metadata) = match read_head(&mut after)? {
-        Head::Array(2) => {
-            *rest = after;
-            let time = read_time(read_head(rest)?)?;
-            let metadata = take_value(rest)?;
-            (time, metadata)
-        }
-        head => {
-            *rest = after;
-            (read_time(head)?, NO_METADATA)
-        }
-    };
+    let EventHead { kind, time, metadata } = read_event_head(rest)?;
     let body = take_value(rest)?;
+    Some(Event { kind, time, metadata, body, bytes: &[] })
+}
+
+/// What stands before the body of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventHead<'a> {
+    /// Record or group marker.
+    pub kind: EventKind,
+    /// Its time.
+    pub time: EventTime,
+    /// A msgpack map; empty for legacy events.
+    pub metadata: &'a [u8],
+}
+
+/// Takes the head of an event off `rest`, so that its body comes next.
+#[inline]
+pub fn read_event_head<'a>(rest: &mut &'a [u8]) -> Option<EventHead<'a>> {
+    // Nearly all have the form that this program writes.
+    let (time, metadata) = match rest.split_at_checked(HEADER_BYTES) {
+        Some(([0x92, 0x92, 0xd7, 0, time @ .., 0x80], body)) => {
+            *rest = body;
+            (EventTime::from_bytes(time.try_into().ok()?), NO_METADATA)
+        }
+        _ => read_any_head(rest)?,
+    };
     let kind = match time.secs {
         0xffff_ffff => EventKind::GroupStart,
         0xffff_fffe => EventKind::GroupEnd,
         _ => EventKind::Log,
     };
-    Some(Event { kind, time, metadata, body, bytes: &[] })
+    Some(EventHead { kind, time, metadata })
+}
+
+fn read_any_head<'a>(rest: &mut &'a [u8]) -> Option<(EventTime, &'a [u8])> {
+    let Head::Array(2) = read_head(rest)? else { return None };
+    match read_head(rest)? {
+        Head::Array(2) => {
+            let time = read_time(read_head(rest)?)?;
+            Some((time, take_value(rest)?))
+        }
+        head => Some((read_time(head)?, NO_METADATA)),
+    }
 }
 
 /// A time in any of its forms: EventTime, whole seconds, seconds with a fraction.

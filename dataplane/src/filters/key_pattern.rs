@@ -42,7 +42,12 @@ impl KeyPattern {
 }
 
 /// The text of a key: a string or bytes.
+#[inline]
 pub(super) fn text_of(key: &[u8]) -> Option<&[u8]> {
+    // Nearly all are short strings.
+    if let [0xa0..=0xbf, text @ ..] = key {
+        return Some(text);
+    }
     match read_head(&mut &key[..])? {
         Head::Str(text) | Head::Bin(text) => Some(text),
         _ => None,

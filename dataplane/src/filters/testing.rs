@@ -36,9 +36,9 @@ fn build(
         flush_interval: std::time::Duration::from_secs(1),
         json: JsonOptions::default(),
         parsers: &crate::plugin::parser::Parsers::new(),
+        multiline: crate::plugin::testing::context().multiline,
         variables: &[("FOO".to_owned(), "bar".to_owned())],
         directory: std::path::Path::new(""),
-        multiline: crate::plugin::testing::context().multiline,
     };
     let definition = (plugin.build)(&section, &context, &mut problems);
     (definition, problems.iter().map(|problem| problem.message.clone()).collect())

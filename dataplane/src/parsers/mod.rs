@@ -1,22 +1,23 @@
 //! Parsers: `[PARSER]` sections compiled to what makes the body of an event of a text.
 //!
 //! Reading order: [`settings`] (what a section says), this file (how each format makes a body), [`time`](self::time),
-//! [`types`], [`decode`].
+//! [`regex`], [`types`], [`decode`].
 
 mod decode;
+mod regex;
 mod settings;
 mod time;
 mod types;
 
 use crate::codec::logfmt::{LogfmtValue, Pairs};
 use crate::codec::ltsv::Fields;
-use crate::codec::regex::{Found, Regex};
 use crate::codec::unescape::unescape_utf8;
 use crate::event::encoder::{close_map, put_bool, put_str};
 use crate::event::msgpack::{Head, map_entries, read_head};
 use crate::event::time::EventTime;
 use crate::parsers::decode::{Decoders, one_object};
-use crate::parsers::time::TimeRule;
+use crate::parsers::regex::RegexFormat;
+use crate::parsers::time::{NoTime, TimeRule};
 use crate::parsers::types::Types;
 use crate::plugin::parser::{Parsed, Parser, ParserScratch};
 
@@ -39,24 +40,21 @@ enum Format {
     Logfmt { bare_keys: BareKeys },
 }
 
-#[derive(Clone, Debug)]
-struct RegexFormat {
-    regex: Regex,
-    empty_values: EmptyValues,
-}
-
-/// What becomes of groups that match nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EmptyValues {
-    Skip,
-    Keep,
-}
-
 /// Whether a key without `=` is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BareKeys {
     Allow,
     Refuse,
+}
+
+/// What becomes of an entry, with regard to the time.
+enum Role {
+    /// It is a field.
+    Field,
+    /// It said the time, and that is all.
+    OnlyTime,
+    /// It should be the time, and is none.
+    NoTime,
 }
 
 impl Parser for SectionParser {
@@ -70,7 +68,7 @@ impl Parser for SectionParser {
         let body = out.len();
         let parsed = match &self.format {
             Format::Json => self.json(text, now, scratch, out),
-            Format::Regex(format) => self.regex(format, text, now, scratch, out),
+            Format::Regex(format) => format.parse(self.time.as_ref(), text, now, scratch, out),
             Format::Ltsv => self.ltsv(text, now, out),
             Format::Logfmt { bare_keys } => self.logfmt(*bare_keys, text, now, scratch, out),
         };
@@ -106,49 +104,18 @@ impl SectionParser {
         Parsed::Body { time, consumed }
     }
 
-    fn regex(
-        &self,
-        format: &RegexFormat,
-        text: &[u8],
-        now: EventTime,
-        scratch: &mut ParserScratch,
-        out: &mut Vec<u8>,
-    ) -> Parsed {
-        match format.regex.search(text, &mut scratch.captures) {
-            Found::Match => {}
-            Found::Nothing => return Parsed::Unparsed,
-            Found::CutOff => return Parsed::CutOff,
-        }
-        let body = out.len();
-        out.push(0x80);
-        let (mut count, mut last_end, mut time) = (0, None, None);
-        for group in format.regex.groups() {
-            for number in &group.numbers {
-                let range = scratch.captures.get(*number);
-                if let Some(range) = &range {
-                    last_end = Some(range.end);
-                }
-                let value = &text[range.unwrap_or(0..0)];
-                if value.is_empty() && format.empty_values == EmptyValues::Skip {
-                    continue;
-                }
-                let key = group.name.as_bytes();
-                if let Some(rule) = self.time_of(key) {
-                    let Ok(found) = rule.read(value, now) else { continue };
-                    time = found;
-                    if !rule.keeps_key {
-                        continue;
-                    }
-                }
-                count += 1;
-                put_str(out, key);
-                self.types.put(key, value, out);
+    /// What becomes of an entry whose key may be the one of the time, which goes to `time`.
+    #[inline]
+    fn role(&self, key: &[u8], value: &[u8], now: EventTime, time: &mut Option<EventTime>) -> Role {
+        let Some(rule) = self.time_of(key).filter(|_| !value.is_empty()) else {
+            return Role::Field;
+        };
+        match rule.read(value, now) {
+            Err(NoTime) => Role::NoTime,
+            Ok(found) => {
+                *time = found;
+                if rule.keeps_key { Role::Field } else { Role::OnlyTime }
             }
-        }
-        close_map(out, body, count);
-        match last_end {
-            Some(consumed) => Parsed::Body { time, consumed },
-            None => Parsed::Unparsed,
         }
     }
 
@@ -158,12 +125,10 @@ impl SectionParser {
         let (mut count, mut time) = (0, None);
         let mut fields = Fields::new(text);
         for (label, value) in fields.by_ref() {
-            if let Some(rule) = self.time_of(label).filter(|_| !value.is_empty()) {
-                let Ok(found) = rule.read(value, now) else { return Parsed::Unparsed };
-                time = found;
-                if !rule.keeps_key {
-                    continue;
-                }
+            match self.role(label, value, now, &mut time) {
+                Role::Field => {}
+                Role::OnlyTime => continue,
+                Role::NoTime => return Parsed::Unparsed,
             }
             count += 1;
             put_str(out, label);
@@ -193,12 +158,10 @@ impl SectionParser {
             if value == LogfmtValue::Bare && bare_keys == BareKeys::Refuse {
                 return Parsed::Unparsed;
             }
-            if let Some(rule) = self.time_of(key).filter(|_| !bytes.is_empty()) {
-                let Ok(found) = rule.read(bytes, now) else { return Parsed::Unparsed };
-                time = found;
-                if !rule.keeps_key {
-                    continue;
-                }
+            match self.role(key, bytes, now, &mut time) {
+                Role::Field => {}
+                Role::OnlyTime => continue,
+                Role::NoTime => return Parsed::Unparsed,
             }
             count += 1;
             put_str(out, key);

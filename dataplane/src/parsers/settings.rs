@@ -8,9 +8,10 @@ use jiff::tz::TimeZone;
 use crate::codec::regex::Regex;
 use crate::codec::strptime::TimeFormat;
 use crate::parsers::decode::{Action, Backend, Decoders, Place, Rule};
+use crate::parsers::regex::{EmptyValues, RegexFormat};
 use crate::parsers::time::{TimeRule, Zone};
 use crate::parsers::types::Types;
-use crate::parsers::{BareKeys, EmptyValues, Format, RegexFormat, SectionParser};
+use crate::parsers::{BareKeys, Format, SectionParser};
 use crate::plugin::parser::Parsers;
 
 config::config_map! {
@@ -88,7 +89,11 @@ fn parser(section: &Section, problems: &mut Problems) -> Option<SectionParser> {
     if problems.error_count() > errors_before {
         return None;
     }
-    Some(SectionParser { format: format?, time, types, decoders })
+    let mut format = format?;
+    if let Format::Regex(format) = &mut format {
+        format.settle_fields(&types, time.as_ref());
+    }
+    Some(SectionParser { format, time, types, decoders })
 }
 
 /// The section without keys that nobody knows, which Fluent Bit passes over.
@@ -148,7 +153,7 @@ fn format(settings: &ParserSettings, section: &Section, problems: &mut Problems)
                 true => EmptyValues::Skip,
                 false => EmptyValues::Keep,
             };
-            Format::Regex(RegexFormat { regex, empty_values })
+            Format::Regex(RegexFormat::new(regex, empty_values))
         }
         // Refused when it was read.
         _ => return None,

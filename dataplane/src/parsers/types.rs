@@ -45,17 +45,27 @@ impl Types {
         self.0.is_empty()
     }
 
+    /// What values of a key become.
+    pub(super) fn of(&self, key: &[u8]) -> Type {
+        let known = self.0.iter().find(|(name, _)| name.as_bytes() == key);
+        known.map_or(Type::String, |(_, kind)| *kind)
+    }
+
     /// Appends the value of a key.
     pub(super) fn put(&self, key: &[u8], value: &[u8], out: &mut Vec<u8>) {
-        let known = self.0.iter().find(|(name, _)| name.as_bytes() == key);
-        match known.map_or(Type::String, |(_, kind)| *kind) {
-            Type::Integer => put_int(out, integer(value)),
-            Type::Hex => put_uint(out, hex(value)),
-            Type::Float => put_f64(out, float(value)),
-            Type::Bool if starts_with(value, b"true") => put_bool(out, true),
-            Type::Bool if starts_with(value, b"false") => put_bool(out, false),
-            Type::String | Type::Bool => put_str(out, value),
-        }
+        put_typed(self.of(key), value, out);
+    }
+}
+
+/// Appends a value that is to become this.
+pub(super) fn put_typed(kind: Type, value: &[u8], out: &mut Vec<u8>) {
+    match kind {
+        Type::Integer => put_int(out, integer(value)),
+        Type::Hex => put_uint(out, hex(value)),
+        Type::Float => put_f64(out, float(value)),
+        Type::Bool if starts_with(value, b"true") => put_bool(out, true),
+        Type::Bool if starts_with(value, b"false") => put_bool(out, false),
+        Type::String | Type::Bool => put_str(out, value),
     }
 }
 

@@ -60,8 +60,8 @@ pub fn build(
         flush_interval,
         json,
         parsers: &parsers,
-        document,
         multiline: &multiline,
+        document,
         problems: &mut *problems,
     };
     builder.refuse_what_comes_later(document);
@@ -108,8 +108,8 @@ struct Builder<'a> {
     flush_interval: std::time::Duration,
     json: JsonOptions,
     parsers: &'a Parsers,
-    document: &'a Document,
     multiline: &'a MultilineParsers,
+    document: &'a Document,
     problems: &'a mut Problems,
 }
 
@@ -145,9 +145,9 @@ impl<'a> Builder<'a> {
             flush_interval: self.flush_interval,
             json: self.json,
             parsers: self.parsers,
+            multiline: self.multiline,
             variables: &self.document.variables,
             directory: &self.document.directory,
-            multiline: self.multiline,
         }
     }
 

@@ -78,10 +78,10 @@ pub struct BuildContext<'a> {
     pub json: crate::codec::json_text::JsonOptions,
     /// The parsers of the configuration.
     pub parsers: &'a Parsers,
+    /// The multiline parsers of the configuration.
+    pub multiline: &'a MultilineParsers,
     /// Variables that the configuration defines, by name.
     pub variables: &'a [(String, String)],
     /// Directory of the main file; for [`config::beside`].
     pub directory: &'a Path,
-    /// The multiline parsers of the configuration.
-    pub multiline: &'a MultilineParsers,
 }

@@ -152,9 +152,9 @@ pub fn context() -> BuildContext<'static> {
         flush_interval: std::time::Duration::from_secs(1),
         json: crate::codec::json_text::JsonOptions::default(),
         parsers: &PARSERS,
+        multiline: &MULTILINE,
         variables: &[],
         directory: std::path::Path::new(""),
-        multiline: &MULTILINE,
     }
 }
 

@@ -59,9 +59,9 @@ impl Bench {
             flush_interval: std::time::Duration::from_secs(1),
             json: crate::codec::json_text::JsonOptions::default(),
             parsers: &parsers,
+            multiline: crate::plugin::testing::context().multiline,
             variables: &[],
             directory: Path::new(""),
-            multiline: crate::plugin::testing::context().multiline,
         };
         let mut problems = Problems::default();
         let definition = (PLUGIN.build)(&section, &context, &mut problems);

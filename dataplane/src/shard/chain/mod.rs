@@ -17,7 +17,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use crate::chunk::InputId;
-use crate::event::reader::{Event, EventKind, Events};
+use crate::event::reader::{Event, EventKind};
 use crate::event::record::{NO_GROUP, Record, Workspace};
 use crate::event::time::Clock;
 use crate::flush::watermark::Change;
@@ -183,12 +183,13 @@ impl Chain {
             is_routed: !routes.outputs.is_empty(),
             batch: batch.bytes,
             run: Run::default(),
-            uncommitted: None,
+            tail: None,
         };
         let (tag, origin) = (tag.as_bytes(), batch.origin);
         let mut stage = Stage { filters, tag, group: NO_GROUP, origin, clock };
         let mut at = 0;
-        for event in Events::new(batch.bytes) {
+        while at < batch.bytes.len() {
+            let event = self.work.read_event(&batch.bytes[at..]);
             let event = event.expect("inputs append whole v2 events");
             let start = at;
             at += event.bytes.len();
@@ -350,11 +351,7 @@ impl Chain {
         target: &mut Target<'_>,
         holding: Option<&mut Holding>,
     ) -> Fate {
-        let record = match event.kind {
-            EventKind::Log => Record::new(stage.tag, event, &mut self.work),
-            EventKind::GroupStart | EventKind::GroupEnd => None,
-        };
-        let Some(mut record) = record else {
+        let Some(mut record) = Record::of_indexed(stage.tag, event, &mut self.work) else {
             let Some(Holding { stream, given, .. }) = holding else { return Fate::Untouched };
             // What is held must not leave its group.
             stream.state.give_all(given);
@@ -408,8 +405,11 @@ impl Chain {
         if stage.filters.is_empty() && holding.is_none() {
             return target.place_apart(events, count);
         }
-        for event in Events::new(events) {
+        let mut at = 0;
+        while at < events.len() {
+            let event = self.work.read_event(&events[at..]);
             let event = event.expect("filters make whole v2 events");
+            at += event.bytes.len();
             if let Fate::Untouched = self.pass(stage, event, target, holding.as_deref_mut()) {
                 target.place_apart(event.bytes, 1);
             }

@@ -27,15 +27,16 @@ pub(super) struct Target<'s> {
     pub(super) is_routed: bool,
     pub(super) batch: &'s [u8],
     pub(super) run: Run,
-    pub(super) uncommitted: Option<Uncommitted>,
+    pub(super) tail: Option<Tail>,
 }
 
-/// What stands at the end of a chunk and is committed with its neighbours: a commit costs as much as a short record.
-pub(super) struct Uncommitted {
+/// Records at the end of an open chunk that are not committed yet: to find the chunk and to charge the meter costs as
+/// much for one record as for a batch.
+pub(super) struct Tail {
     slot: SlotId,
-    /// Bytes that still fit in.
-    room_bytes: usize,
     record_count: u32,
+    /// The chunk may grow so long without being asked.
+    limit: usize,
 }
 
 impl Target<'_> {
@@ -72,18 +73,6 @@ impl Target<'_> {
         self.place(record_count, events.len(), |out| out.extend_from_slice(events));
     }
 
-    /// Places and commits what has not been yet. Nothing may be placed behind it.
-    pub(super) fn finish(&mut self) {
-        self.copy_run();
-        self.commit();
-    }
-
-    fn commit(&mut self) {
-        if let Some(Uncommitted { slot, record_count, .. }) = self.uncommitted.take() {
-            self.shard.commit_slot(self.input, slot, record_count);
-        }
-    }
-
     fn place(&mut self, record_count: u32, room_bytes: usize, put: impl FnOnce(&mut Vec<u8>)) {
         if record_count == 0 {
             return;
@@ -92,18 +81,32 @@ impl Target<'_> {
             self.ledger().unrouted_records += u64::from(record_count);
             return;
         }
-        if self.uncommitted.as_ref().is_none_or(|place| place.room_bytes < room_bytes) {
-            self.commit();
-            let (input, tag_index) = (self.input, self.tag_index);
-            let (slot, room) = self.shard.slot_with_room(input, tag_index, room_bytes);
-            let room_bytes = room.min(room_bytes.max(RUN_BYTES_MAX));
-            self.uncommitted = Some(Uncommitted { slot, room_bytes, record_count: 0 });
+        if let Some(tail) = &mut self.tail {
+            let bytes = &mut self.shard.buffer.slot_mut(tail.slot).chunk.bytes;
+            if bytes.len() + room_bytes <= tail.limit {
+                put(bytes);
+                tail.record_count += record_count;
+                return;
+            }
         }
-        let place = self.uncommitted.as_mut().expect("it has just been made");
-        let bytes = &mut self.shard.buffer.slot_mut(place.slot).chunk.bytes;
-        let before = bytes.len();
+        self.commit();
+        let (slot, room) = self.shard.slot_with_room(self.input, self.tag_index, room_bytes);
+        let bytes = &mut self.shard.buffer.slot_mut(slot).chunk.bytes;
+        let limit = bytes.len() + room;
         put(bytes);
-        place.room_bytes = place.room_bytes.saturating_sub(bytes.len() - before);
-        place.record_count += record_count;
+        self.tail = Some(Tail { slot, record_count, limit });
+    }
+
+    /// Commits what was written since the last time.
+    fn commit(&mut self) {
+        if let Some(Tail { slot, record_count, .. }) = self.tail.take() {
+            self.shard.commit_slot(self.input, slot, record_count);
+        }
+    }
+
+    /// Puts everything where it belongs.
+    pub(super) fn finish(mut self) {
+        self.copy_run();
+        self.commit();
     }
 }
