@@ -107,11 +107,11 @@ const PACED: &str = r#"while IFS= read -r line; do printf '%s\n' "$line"; sleep 
 
 fn record(program: &Path) {
     let start = |case: PathBuf| {
-        // Fluent Bit takes no file for its standard input, and gives back what filters hold only while it runs. It leaves
-        // all records of a read as they came where a script fails on one.
-        let pace = if keeps_order(&case) { "cat && sleep 6" } else { PACED };
+        // Fluent Bit takes no file for its standard input, and gives back what filters hold only while it runs. It
+        // leaves all records of a read as they came where a script fails on one.
+        let pace = if keeps_order(&case) { "cat" } else { PACED };
         let mut pipe = Command::new("sh");
-        pipe.args(["-c", pace]).stdin(records(&case)).stdout(Stdio::piped());
+        pipe.args(["-c", &format!("{pace}; sleep 6")]).stdin(records(&case)).stdout(Stdio::piped());
         let pipe = pipe.spawn().expect("a shell runs").stdout.expect("its output is piped");
         let mut command = Command::new("timeout");
         command.args(["-s", "INT", "12"]).arg(program).arg("-q").arg("-c").arg(&case).stdin(pipe);
