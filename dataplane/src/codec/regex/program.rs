@@ -5,6 +5,7 @@
 
 use memchr::memmem::Finder;
 
+use crate::codec::regex::oniguruma::NO_CHARACTER;
 use crate::codec::regex::syntax::{Greed, Look, Node, Set, Tree, UNBOUNDED};
 use crate::kernel::span::ByteSet;
 
@@ -96,6 +97,8 @@ pub(super) struct Program {
     /// What stands somewhere in every match.
     pub(super) needed: Option<Finder<'static>>,
     pub(super) is_for_ascii: bool,
+    /// Whether it finds in any bytes what it finds in their UTF-8 copy.
+    pub(super) takes_any_bytes: bool,
 }
 
 /// What may come next.
@@ -143,6 +146,7 @@ pub(super) fn compile(tree: &Tree) -> Option<Program> {
         lead: None,
         needed: None,
         is_for_ascii: tree.is_for_ascii,
+        takes_any_bytes: false,
     };
     program.emit(&tree.root, First::ACCEPT, Place::Always)?;
     program.ops.push(Op::Match);
@@ -164,6 +168,7 @@ pub(super) fn compile(tree: &Tree) -> Option<Program> {
         }
         _ => {}
     }
+    program.takes_any_bytes = program.takes_any_bytes();
     Some(program)
 }
 
@@ -291,6 +296,34 @@ fn prefix(node: &Node, out: &mut Vec<Set>) -> bool {
 }
 
 impl Program {
+    /// A byte that is no UTF-8 is one character, and a control character in the copy. It makes no difference where
+    /// runs take both alike, and nothing counts characters or stops within one.
+    fn takes_any_bytes(&self) -> bool {
+        let is_high = |set: u16| self.sets[usize::from(set)].has_high();
+        let stops_high = |branch: u16| self.branches[usize::from(branch)].ways[0x80] != 0;
+        let is_blind = |op: &Op| match *op {
+            Op::One(set) => !is_high(set),
+            Op::Run { set, min, max } => !is_high(set) || (min <= 1 && max == UNBOUNDED),
+            Op::Field { set, min, .. } => !is_high(set) || min <= 1,
+            Op::Greedy { set, follow, min, max } => {
+                !is_high(set) || (min <= 1 && max == UNBOUNDED && !stops_high(follow))
+            }
+            Op::Lazy { set, skip, min, max } => {
+                !is_high(set) || (min == 0 && max == UNBOUNDED && is_high(skip))
+            }
+            _ => true,
+        };
+        let starts_apart = self.starts != Starts::Anywhere
+            || self.prefix.first().is_some_and(|set| !set.has_high());
+        let is_alike = |set: &ByteSet| set.contains(NO_CHARACTER) == set.has_high();
+        !self.is_for_ascii
+            && starts_apart
+            && self.ops.iter().all(is_blind)
+            && self.sets.iter().chain(&self.prefix).all(is_alike)
+            && !self.literals.iter().any(|text| text.contains(&NO_CHARACTER))
+            && !self.ops.contains(&Op::Byte(NO_CHARACTER))
+    }
+
     fn set(&mut self, set: Set) -> Option<u16> {
         let set = byte_set(set);
         let known = self.sets.iter().position(|known| *known == set);
