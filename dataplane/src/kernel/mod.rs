@@ -1,7 +1,10 @@
 //! The few loops where vector code or tables pay, each with a scalar twin it is tested against.
 //!
-//! [`msgpack_skip`] (length of a value), [`newline`] (lines to events), [`json_scan`] (ends of strings).
+//! [`msgpack_skip`] (length of a value), [`newline`] (lines to events), [`json_scan`] (ends of strings),
+//! [`json_lines`] (lines of JSON to msgpack), [`json_escape`] (what JSON takes as it is).
 
+pub mod json_escape;
+pub mod json_lines;
 pub mod json_scan;
 pub mod msgpack_skip;
 pub mod newline;

@@ -1,9 +1,10 @@
 //! Parsers: `[PARSER]` sections compiled to what makes the body of an event of a text.
 //!
 //! Reading order: [`settings`] (what a section says), this file (how each format makes a body), [`time`](self::time),
-//! [`types`], [`decode`].
+//! [`types`], [`decode`], [`json_lines`].
 
 mod decode;
+mod json_lines;
 mod settings;
 mod time;
 mod types;
@@ -11,14 +12,16 @@ mod types;
 use crate::codec::logfmt::{LogfmtValue, Pairs};
 use crate::codec::ltsv::Fields;
 use crate::codec::regex::{Found, Regex};
+use crate::codec::strptime::TimeMemo;
 use crate::codec::unescape::unescape_utf8;
 use crate::event::encoder::{close_map, put_bool, put_str};
 use crate::event::msgpack::{Head, map_entries, read_head};
 use crate::event::time::EventTime;
+use crate::kernel::json_lines::{Stop, WholeLines};
 use crate::parsers::decode::{Decoders, one_object};
 use crate::parsers::time::TimeRule;
 use crate::parsers::types::Types;
-use crate::plugin::parser::{Parsed, Parser, ParserScratch};
+use crate::plugin::parser::{Parsed, ParsedLine, Parser, ParserScratch};
 
 pub use settings::compile;
 
@@ -71,7 +74,7 @@ impl Parser for SectionParser {
         let parsed = match &self.format {
             Format::Json => self.json(text, now, scratch, out),
             Format::Regex(format) => self.regex(format, text, now, scratch, out),
-            Format::Ltsv => self.ltsv(text, now, out),
+            Format::Ltsv => self.ltsv(text, now, scratch, out),
             Format::Logfmt { bare_keys } => self.logfmt(*bare_keys, text, now, scratch, out),
         };
         if !matches!(parsed, Parsed::Body { .. }) {
@@ -80,6 +83,20 @@ impl Parser for SectionParser {
             self.decoders.apply(out, body, scratch);
         }
         parsed
+    }
+
+    fn parse_line(
+        &self,
+        lines: &WholeLines<'_>,
+        at: usize,
+        now: EventTime,
+        scratch: &mut ParserScratch,
+        out: &mut Vec<u8>,
+    ) -> Result<ParsedLine, Stop> {
+        if !matches!(self.format, Format::Json) || !self.decoders.is_empty() {
+            return Err(Stop::Other);
+        }
+        json_lines::parse_line(self.time.as_ref(), lines, at, now, scratch, out)
     }
 }
 
@@ -102,7 +119,8 @@ impl SectionParser {
         if !self.decoders.is_empty() {
             self.decoders.apply(out, body, scratch);
         }
-        let time = self.time.as_ref().and_then(|rule| take_time(rule, now, out, body));
+        let time =
+            self.time.as_ref().and_then(|rule| take_time(rule, now, &mut scratch.time, out, body));
         Parsed::Body { time, consumed }
     }
 
@@ -134,7 +152,7 @@ impl SectionParser {
                 }
                 let key = group.name.as_bytes();
                 if let Some(rule) = self.time_of(key) {
-                    let Ok(found) = rule.read(value, now) else { continue };
+                    let Ok(found) = rule.read(value, now, &mut scratch.time) else { continue };
                     time = found;
                     if !rule.keeps_key {
                         continue;
@@ -152,14 +170,22 @@ impl SectionParser {
         }
     }
 
-    fn ltsv(&self, text: &[u8], now: EventTime, out: &mut Vec<u8>) -> Parsed {
+    fn ltsv(
+        &self,
+        text: &[u8],
+        now: EventTime,
+        scratch: &mut ParserScratch,
+        out: &mut Vec<u8>,
+    ) -> Parsed {
         let body = out.len();
         out.push(0x80);
         let (mut count, mut time) = (0, None);
         let mut fields = Fields::new(text);
         for (label, value) in fields.by_ref() {
             if let Some(rule) = self.time_of(label).filter(|_| !value.is_empty()) {
-                let Ok(found) = rule.read(value, now) else { return Parsed::Unparsed };
+                let Ok(found) = rule.read(value, now, &mut scratch.time) else {
+                    return Parsed::Unparsed;
+                };
                 time = found;
                 if !rule.keeps_key {
                     continue;
@@ -194,7 +220,9 @@ impl SectionParser {
                 return Parsed::Unparsed;
             }
             if let Some(rule) = self.time_of(key).filter(|_| !bytes.is_empty()) {
-                let Ok(found) = rule.read(bytes, now) else { return Parsed::Unparsed };
+                let Ok(found) = rule.read(bytes, now, &mut scratch.time) else {
+                    return Parsed::Unparsed;
+                };
                 time = found;
                 if !rule.keeps_key {
                     continue;
@@ -226,7 +254,13 @@ impl SectionParser {
 
 /// Reads the time of the map that `out` has from `body` on, and takes its entry out of it. A value that is no time
 /// stays.
-fn take_time(rule: &TimeRule, now: EventTime, out: &mut Vec<u8>, body: usize) -> Option<EventTime> {
+fn take_time(
+    rule: &TimeRule,
+    now: EventTime,
+    memo: &mut TimeMemo,
+    out: &mut Vec<u8>,
+    body: usize,
+) -> Option<EventTime> {
     let map = &out[body..];
     let mut after_head = map;
     let Some(Head::Map(count)) = read_head(&mut after_head) else { return None };
@@ -241,7 +275,7 @@ fn take_time(rule: &TimeRule, now: EventTime, out: &mut Vec<u8>, body: usize) ->
     })?;
     let end = start + key.len() + value.len();
     let Some(Head::Str(text)) = read_head(&mut &value[..]) else { return None };
-    let time = rule.read(text, now).ok()?;
+    let time = rule.read(text, now, memo).ok()?;
     if !rule.keeps_key {
         out.drain(body + start..body + end);
         close_map(out, body, count - 1);
