@@ -82,7 +82,7 @@ impl RegexFormat {
             if field.is_time
                 && let Some(rule) = time_rule
             {
-                let Ok(found) = rule.read(value, now) else { continue };
+                let Ok(found) = rule.read(value, now, &mut scratch.time) else { continue };
                 time = found;
                 if !rule.keeps_key {
                     continue;
