@@ -2,7 +2,7 @@
 
 use memchr::{memchr, memrchr};
 
-use crate::codec::regex::program::{Op, Program, Starts, TEXT_END};
+use crate::codec::regex::program::{NO_GROUP, Op, Place, Program, Starts, TEXT_END};
 use crate::codec::regex::syntax::{Look, UNBOUNDED, is_word};
 use crate::kernel::span::{ByteSet, Vectored, find_prefix, span, vectored};
 use crate::limits::{REGEX_RETRIES_MIN, REGEX_STACK_MAX};
@@ -49,7 +49,7 @@ impl Program {
     pub(super) fn search(&self, text: &[u8], memory: &mut Memory) -> Outcome {
         let mut run = Run::new(self, text, memory);
         let granted = run.steps_left;
-        let outcome = vectored(Search(&mut run));
+        let outcome = run.search();
         memory.steps = granted - run.steps_left;
         memory.states.shrink_to(STATES_KEPT);
         outcome
@@ -64,15 +64,15 @@ impl Program {
     }
 }
 
-/// A search, to be compiled for the vector instructions that the runs in it use.
-struct Search<'s, 'a>(&'s mut Run<'a>);
+/// An attempt, to be compiled for the vector instructions that the runs in it use.
+struct Attempt<'s, 'a>(&'s mut Run<'a>, usize);
 
-impl Vectored for Search<'_, '_> {
+impl Vectored for Attempt<'_, '_> {
     type Output = Outcome;
 
     #[inline(always)]
     fn run(self) -> Outcome {
-        self.0.search()
+        self.0.attempt_inlined(self.1)
     }
 }
 
@@ -94,7 +94,6 @@ impl<'a> Run<'a> {
         Run { program, text, memory, steps_left, is_stale: false }
     }
 
-    #[inline(always)]
     fn search(&mut self) -> Outcome {
         if self.text.len() >= SLOT as usize {
             return Outcome::Exhausted;
@@ -106,7 +105,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    #[inline(always)]
     fn search_lines(&mut self) -> Outcome {
         let mut start = 0;
         loop {
@@ -151,8 +149,12 @@ impl<'a> Run<'a> {
     }
 
     /// Tries to match from one place on.
-    #[inline(always)]
     fn attempt(&mut self, start: usize) -> Outcome {
+        vectored(Attempt(self, start))
+    }
+
+    #[inline(always)]
+    fn attempt_inlined(&mut self, start: usize) -> Outcome {
         let program = self.program;
         if self.steps_left == 0 {
             return Outcome::Exhausted;
@@ -189,7 +191,7 @@ impl<'a> Run<'a> {
                         None => None,
                     }
                 }
-                op => self.step(op, index, at),
+                _ => self.step(op, index, at),
             };
             if let Some(next) = next {
                 at = next;
@@ -231,9 +233,9 @@ impl<'a> Run<'a> {
 
     /// One instruction that goes straight on: the place behind it, or `None` where it fails.
     #[inline(always)]
-    fn step(&mut self, op: Op, index: usize, at: usize) -> Option<usize> {
+    fn step(&mut self, op: &Op, index: usize, at: usize) -> Option<usize> {
         let text = self.text;
-        match op {
+        match *op {
             Op::Byte(byte) => (text.get(at) == Some(&byte)).then_some(at + 1),
             Op::Literal(literal) => {
                 let literal = &self.program.literals[usize::from(literal)];
@@ -249,11 +251,22 @@ impl<'a> Run<'a> {
                 let byte = *text.get(at)?;
                 self.set(set).contains(byte).then_some(at + width(byte))
             }
-            Op::Field { group, set, min } => {
+            Op::Pair(pair) => {
+                let found = text.get(at..at + 2)?;
+                (found == pair).then_some(at + 2)
+            }
+            Op::Span { set, min, group, place, then } => {
                 let end = self.run_end(at, set, UNBOUNDED);
-                let slots = &mut self.memory.slots[usize::from(group)..];
-                slots[..2].copy_from_slice(&[at as u32, end as u32]);
-                self.has_enough(at, end, set, min).then_some(end)
+                if end - at < usize::from(min) {
+                    return None;
+                }
+                if group != NO_GROUP {
+                    self.place_group((group, place), at, end);
+                }
+                match then {
+                    None => Some(end),
+                    Some(byte) => (text.get(end) == Some(&byte)).then_some(end + 1),
+                }
             }
             Op::Run { set, min, max } => {
                 let end = self.run_end(at, set, max);
@@ -279,20 +292,35 @@ impl<'a> Run<'a> {
                 Some(at)
             }
             Op::SaveBack(slot) => {
-                let held = &mut self.memory.slots[usize::from(slot)];
-                // With nothing to come back to, the attempt succeeds or ends here.
-                if self.memory.states.is_empty() {
-                    self.is_stale = true;
-                } else {
-                    let state = State { index: SLOT | u32::from(slot), at: *held, bound: 0 };
-                    self.memory.states.push(state);
-                }
-                *held = at as u32;
+                self.hold(slot);
+                self.memory.slots[usize::from(slot)] = at as u32;
                 Some(at)
             }
             Op::Look(look) => self.sees(look, at).then_some(at),
             Op::Branch(_) | Op::Jump(_) | Op::Match => None,
         }
+    }
+
+    #[inline(always)]
+    fn place_group(&mut self, (group, place): (u16, Place), start: usize, end: usize) {
+        if place == Place::Sometimes {
+            self.hold(group);
+            self.hold(group + 1);
+        }
+        let slots = &mut self.memory.slots[usize::from(group)..];
+        slots[..2].copy_from_slice(&[start as u32, end as u32]);
+    }
+
+    /// Remembers what a slot holds, to put it back.
+    #[inline(always)]
+    fn hold(&mut self, slot: u16) {
+        // With nothing to come back to, the attempt succeeds or ends here.
+        if self.memory.states.is_empty() {
+            self.is_stale = true;
+            return;
+        }
+        let at = self.memory.slots[usize::from(slot)];
+        self.memory.states.push(State { index: SLOT | u32::from(slot), at, bound: 0 });
     }
 
     /// Where a lazy run stops first, from `at` on.
