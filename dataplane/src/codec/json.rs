@@ -4,7 +4,7 @@
 //! and invalid UTF-8 in strings pass as they are, duplicate keys are both kept, an unknown escape or a lone
 //! `01` is an error, `\ud800` alone becomes U+FFFD, numbers past 64 bits become doubles.
 
-use crate::event::encoder::{put_bool, put_f64, put_int, put_nil, put_str, put_uint};
+use crate::event::encoder::{put_bool, put_f64, put_int, put_nil, put_str, put_str_len, put_uint};
 use crate::kernel::json_scan::{put_short_string, string_end};
 
 /// Nesting a text may have.
@@ -57,6 +57,23 @@ pub fn encode_value(source: &[u8], out: &mut Vec<u8>) -> Result<JsonValue, JsonE
         Err(error) => {
             out.truncate(start);
             Err(error)
+        }
+    }
+}
+
+/// Appends the msgpack form of the string, number or word that `source` begins with. Returns the bytes consumed, or
+/// `None`, with `out` as it was, where it begins with none.
+pub fn encode_scalar(source: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    if matches!(source.first(), None | Some(b'{' | b'[')) {
+        return None;
+    }
+    let start = out.len();
+    let mut encoder = Encoder { source, at: 0, out };
+    match encoder.value(0) {
+        Ok(()) => Some(encoder.at),
+        Err(_) => {
+            out.truncate(start);
+            None
         }
     }
 }
@@ -204,30 +221,41 @@ impl Encoder<'_> {
         }
     }
 
-    /// A string with escapes: unescaped behind the longest header, then moved up to its true one.
+    /// A string with escapes: unescaped behind a header of one byte, which makes room for a longer one at the end.
+    /// `first` bytes at its front are plain.
     #[cold]
     fn escaped_string(&mut self, first: usize) -> Result<(), JsonError> {
-        let mut text = Vec::with_capacity(first * 2 + 16);
-        let start = self.at + 1;
-        text.extend_from_slice(&self.source[start..start + first]);
-        self.at = start + first;
+        let header = self.out.len();
+        self.out.push(0xa0);
+        self.at += 1;
+        let mut plain = first;
         loop {
+            self.out.extend_from_slice(&self.source[self.at..self.at + plain]);
+            self.at += plain;
             match self.peek()? {
-                b'"' => {
-                    self.at += 1;
-                    put_str(self.out, &text);
-                    return Ok(());
-                }
-                _ => self.escape(&mut text)?,
+                b'"' => break,
+                _ => self.escape()?,
             }
-            let rest = &self.source[self.at..];
-            let length = string_end(rest);
-            text.extend_from_slice(&rest[..length]);
-            self.at += length;
+            plain = string_end(&self.source[self.at..]);
         }
+        self.at += 1;
+        let length = self.out.len() - header - 1;
+        if length < 32 {
+            self.out[header] = 0xa0 | length as u8;
+            return Ok(());
+        }
+        let end = self.out.len();
+        put_str_len(self.out, length);
+        let header_bytes = self.out.len() - end;
+        let mut head = [0; 5];
+        head[..header_bytes].copy_from_slice(&self.out[end..]);
+        self.out.copy_within(header + 1..end, header + header_bytes);
+        self.out[header..header + header_bytes].copy_from_slice(&head[..header_bytes]);
+        self.out.truncate(header + header_bytes + length);
+        Ok(())
     }
 
-    fn escape(&mut self, text: &mut Vec<u8>) -> Result<(), JsonError> {
+    fn escape(&mut self) -> Result<(), JsonError> {
         let letter = *self.source.get(self.at + 1).ok_or(JsonError::Incomplete)?;
         let byte = match letter {
             b'"' | b'\\' | b'/' => letter,
@@ -236,15 +264,15 @@ impl Encoder<'_> {
             b'n' => b'\n',
             b'r' => b'\r',
             b't' => b'\t',
-            b'u' => return self.unicode_escape(text),
+            b'u' => return self.unicode_escape(),
             _ => return self.invalid(),
         };
-        text.push(byte);
+        self.out.push(byte);
         self.at += 2;
         Ok(())
     }
 
-    fn unicode_escape(&mut self, text: &mut Vec<u8>) -> Result<(), JsonError> {
+    fn unicode_escape(&mut self) -> Result<(), JsonError> {
         let first = self.hex4(self.at + 2)?;
         self.at += 6;
         let mut code = first;
@@ -263,7 +291,7 @@ impl Encoder<'_> {
             }
         }
         let letter = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-        text.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+        self.out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use hashbrown::HashSet;
 use smallvec::SmallVec;
 
 use crate::event::msgpack::{Head, map_entries, read_head, take_value};
+use crate::kernel::json_escape::put_plain_front;
 use crate::limits::NESTING_MAX;
 
 /// The service keys `json.*`.
@@ -189,6 +190,25 @@ pub fn put_integer(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
+/// Appends an integer that is most often a short one.
+#[inline]
+pub fn put_unsigned(out: &mut Vec<u8>, number: u64) {
+    if number >= 100_000_000 {
+        return put_integer(out, number);
+    }
+    // Fours of digits, then pairs, then digits, the first in the lowest byte.
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let pairs = hundreds | (fours - hundreds * 100) << 16;
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    let digits = tens | (pairs - tens * 10) << 8;
+    let zeros = (digits.trailing_zeros() / 8).min(7);
+    let text = digits >> (8 * zeros) | 0x3030_3030_3030_3030;
+    let end = out.len() + 8 - zeros as usize;
+    out.extend_from_slice(&text.to_le_bytes());
+    out.truncate(end);
+}
+
 const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
 
 /// Whole numbers that fit 64 bits with one decimal (`3.0`), others with up to 16 significant digits as C's `%g` writes them.
@@ -209,11 +229,83 @@ pub fn put_float(number: f64, nan: Nan, out: &mut Vec<u8>) {
     // Fluent Bit compares with what becomes of the number in an integer of 64 bits.
     let is_whole = number.trunc() == number && (-TWO_TO_63..TWO_TO_63).contains(&number);
     if is_whole {
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, "{number:.1}");
+        if number == 0.0 && number.is_sign_negative() {
+            out.push(b'-');
+        }
+        put_integer(out, number as i64);
+        out.extend_from_slice(b".0");
         return;
     }
-    put_general(number, 16, out);
+    if !put_decimal(number, out) {
+        put_general(number, 16, out);
+    }
+}
+
+/// Powers of ten.
+const POWERS: [u64; 20] = {
+    let mut powers = [1; 20];
+    let mut index = 1;
+    while index < 20 {
+        powers[index] = powers[index - 1] * 10;
+        index += 1;
+    }
+    powers
+};
+
+/// Appends a number with 16 significant digits, without the zeros at their end, where that takes no exponent:
+/// exactly, in whole numbers of 128 bits. `false`, and nothing appended, for others.
+fn put_decimal(number: f64, out: &mut Vec<u8>) -> bool {
+    const DIGITS: u32 = 16;
+    let magnitude = number.abs();
+    if !(1e-4..1e15).contains(&magnitude) {
+        return false;
+    }
+    // Digits before the point; where there is none but zeros, less than none.
+    let digits_before = match magnitude as u64 {
+        0 => -([1e-1, 1e-2, 1e-3].iter().filter(|limit| magnitude < **limit).count() as i32),
+        whole => whole.ilog10() as i32 + 1,
+    };
+    let decimals = (DIGITS as i32 - digits_before) as u32;
+    // number = mantissa / 2^shift; both factors fit.
+    let bits = magnitude.to_bits();
+    let mantissa = (bits & ((1 << 52) - 1)) | 1 << 52;
+    let shift = 1075 - (bits >> 52) as u32;
+    if shift > 126 {
+        return false;
+    }
+    let scaled = u128::from(mantissa) * u128::from(POWERS[decimals as usize]);
+    let mut digits = (scaled >> shift) as u64;
+    let rest = scaled & ((1 << shift) - 1);
+    let half = (1u128 << shift) >> 1;
+    if rest > half || (rest == half && shift > 0 && digits & 1 == 1) {
+        digits += 1;
+    }
+    // The limits above are not exact, and a carry makes a digit more.
+    if !(POWERS[DIGITS as usize - 1]..POWERS[DIGITS as usize]).contains(&digits) {
+        return false;
+    }
+    if number < 0.0 {
+        out.push(b'-');
+    }
+    let mut buffer = itoa::Buffer::new();
+    let text = buffer.format(digits).as_bytes();
+    let text = &text[..text.iter().rposition(|digit| *digit != b'0').map_or(1, |last| last + 1)];
+    match usize::try_from(digits_before) {
+        Ok(before @ 1..) => {
+            let (whole, fraction) = text.split_at(before.min(text.len()));
+            out.extend_from_slice(whole);
+            out.resize(out.len() + before.saturating_sub(text.len()), b'0');
+            if !fraction.is_empty() {
+                out.push(b'.');
+                out.extend_from_slice(fraction);
+            }
+        }
+        _ => {
+            out.extend_from_slice(&b"0.000"[..2 + digits_before.unsigned_abs() as usize]);
+            out.extend_from_slice(text);
+        }
+    }
+    true
 }
 
 /// C's `%.{digits}g`, written in place.
@@ -250,13 +342,25 @@ fn trim_zeros(start: usize, out: &mut Vec<u8>) {
 
 /// Appends a string in quotes.
 pub fn put_string(text: &[u8], unicode: Unicode, out: &mut Vec<u8>) {
+    put_text(text, text.len(), unicode, out);
+}
+
+/// Appends the string that `source` begins with, of so many bytes, in quotes. What is behind it is not used, but
+/// makes copies faster.
+#[inline]
+pub fn put_text(source: &[u8], length: usize, unicode: Unicode, out: &mut Vec<u8>) {
     out.push(b'"');
+    let plain = put_plain_front(source, length, out);
+    if plain < length {
+        put_rest(&source[plain..length], unicode, out);
+    }
+    out.push(b'"');
+}
+
+/// Appends a text that begins with a byte that needs an escape.
+fn put_rest(text: &[u8], unicode: Unicode, out: &mut Vec<u8>) {
     let mut rest = text;
-    while !rest.is_empty() {
-        let plain = rest.iter().position(|byte| needs_care(*byte)).unwrap_or(rest.len());
-        out.extend_from_slice(&rest[..plain]);
-        rest = &rest[plain..];
-        let Some(first) = rest.first() else { break };
+    while let Some(first) = rest.first() {
         if first.is_ascii() {
             put_escape(*first, out);
             rest = &rest[1..];
@@ -264,12 +368,9 @@ pub fn put_string(text: &[u8], unicode: Unicode, out: &mut Vec<u8>) {
             let taken = put_beyond_ascii(rest, unicode, out);
             rest = &rest[taken..];
         }
+        let plain = put_plain_front(rest, rest.len(), out);
+        rest = &rest[plain..];
     }
-    out.push(b'"');
-}
-
-fn needs_care(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\' || byte >= 0x7f
 }
 
 fn put_escape(byte: u8, out: &mut Vec<u8>) {
@@ -327,6 +428,8 @@ fn put_beyond_ascii(rest: &[u8], unicode: Unicode, out: &mut Vec<u8>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn float(number: f64) -> String {
@@ -420,5 +523,40 @@ mod tests {
         assert_eq!(json(&keys(4)).unwrap().len(), 47);
         assert_eq!(json(&keys(5)), Err(TooDeep));
         assert_eq!(json(&keys(60)), Err(TooDeep));
+    }
+
+    fn fraction() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            any::<f64>(),
+            -1e16..1e16,
+            -1.0..1.0,
+            (any::<i64>(), 0u32..64, 0i32..20)
+                .prop_map(|(n, s, p)| (n >> s) as f64 / 10f64.powi(p)),
+            (any::<i64>(), 0u32..64, 0i32..20).prop_map(|(n, s, p)| (n >> s) as f64 / 2f64.powi(p)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn unsigned_numbers_are_written(number in any::<u64>(), shift in 0u32..64) {
+            let number = number >> shift;
+            let mut out = Vec::new();
+            put_unsigned(&mut out, number);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
+
+        #[test]
+        fn decimals_are_written_as_the_general_form_writes_them(number in fraction()) {
+            let (mut out, mut twin) = (Vec::new(), Vec::new());
+            if put_decimal(number, &mut out) {
+                put_general(number, 16, &mut twin);
+                prop_assert_eq!(String::from_utf8(out), String::from_utf8(twin));
+            } else {
+                prop_assert!(out.is_empty());
+            }
+            if number.trunc() == number && number.abs() < 9e18 {
+                prop_assert_eq!(float(number), format!("{number:.1}"));
+            }
+        }
     }
 }

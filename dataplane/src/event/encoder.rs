@@ -11,8 +11,12 @@ pub const HEADER_START: [u8; 4] = [0x92, 0x92, 0xd7, 0x00];
 pub const HEADER_BYTES: usize = 13;
 
 /// Begins an event without metadata; the body, a map, must follow.
+#[inline]
 pub fn event_header(out: &mut Vec<u8>, time: EventTime) {
-    event_header_with_metadata(out, time, &[0x80]);
+    let mut header = [0x80; HEADER_BYTES];
+    header[..4].copy_from_slice(&HEADER_START);
+    header[4..12].copy_from_slice(&time.to_bytes());
+    out.extend_from_slice(&header);
 }
 
 /// Begins an event; `metadata` is a msgpack map.

@@ -4,6 +4,9 @@
 //! new, in a scratch arena. The record is written once, after the last filter, and neighbours that nobody touched are
 //! copied as one run. Index and arena are kept from record to record, so a record costs no allocation.
 
+#[cfg(test)]
+mod tests;
+
 use crate::event::encoder::{event_header_with_metadata, put_map_len, put_str, put_str_len};
 use crate::event::msgpack::{Head, read_head};
 use crate::event::reader::{Event, EventKind, read_event_head};
@@ -436,6 +439,3 @@ pub fn str_of(value: &[u8]) -> Option<&[u8]> {
         },
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -78,6 +78,35 @@ fn find_prefix_scalar(text: &[u8], from: usize, sets: &[ByteSet]) -> Option<usiz
     windows.into_iter().position(is_prefix).map(|index| from + index)
 }
 
+/// Work with many short runs in it: what stands in `run`, inlined, is compiled for the vector instructions, so that a
+/// run is no call.
+pub trait Vectored {
+    /// What comes of it.
+    type Output;
+
+    /// Does it. Must be `#[inline(always)]` to be of use.
+    fn run(self) -> Self::Output;
+}
+
+/// Does the work, with the vector instructions where the processor has them.
+#[inline]
+pub fn vectored<W: Vectored>(work: W) -> W::Output {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the feature is there.
+        return unsafe { run_avx2(work) };
+    }
+    work.run()
+}
+
+/// # Safety
+/// The processor must have AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn run_avx2<W: Vectored>(work: W) -> W::Output {
+    work.run()
+}
+
 /// Bits of the 32 bytes at `block` that are in the set.
 ///
 /// # Safety
@@ -110,6 +139,7 @@ unsafe fn members(block: *const u8, set: &ByteSet) -> u32 {
 /// The processor must have AVX2, the text at least 32 bytes, and `from` must not be behind its end.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
+#[inline]
 unsafe fn span_avx2(text: &[u8], from: usize, set: &ByteSet) -> usize {
     let mut at = from;
     while text.len() - at >= 32 {

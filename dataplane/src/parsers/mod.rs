@@ -1,9 +1,10 @@
 //! Parsers: `[PARSER]` sections compiled to what makes the body of an event of a text.
 //!
 //! Reading order: [`settings`] (what a section says), this file (how each format makes a body), [`time`](self::time),
-//! [`regex`], [`types`], [`decode`].
+//! [`regex`], [`types`], [`decode`], [`json_lines`].
 
 mod decode;
+mod json_lines;
 mod regex;
 mod settings;
 mod time;
@@ -11,15 +12,17 @@ mod types;
 
 use crate::codec::logfmt::{LogfmtValue, Pairs};
 use crate::codec::ltsv::Fields;
+use crate::codec::strptime::TimeMemo;
 use crate::codec::unescape::unescape_utf8;
 use crate::event::encoder::{close_map, put_bool, put_str};
 use crate::event::msgpack::{Head, map_entries, read_head};
 use crate::event::time::EventTime;
+use crate::kernel::json_lines::{Stop, WholeLines};
 use crate::parsers::decode::{Decoders, one_object};
 use crate::parsers::regex::RegexFormat;
 use crate::parsers::time::{NoTime, TimeRule};
 use crate::parsers::types::Types;
-use crate::plugin::parser::{Parsed, Parser, ParserScratch};
+use crate::plugin::parser::{Parsed, ParsedLine, Parser, ParserScratch};
 
 pub use settings::compile;
 
@@ -69,7 +72,7 @@ impl Parser for SectionParser {
         let parsed = match &self.format {
             Format::Json => self.json(text, now, scratch, out),
             Format::Regex(format) => format.parse(self.time.as_ref(), text, now, scratch, out),
-            Format::Ltsv => self.ltsv(text, now, out),
+            Format::Ltsv => self.ltsv(text, now, scratch, out),
             Format::Logfmt { bare_keys } => self.logfmt(*bare_keys, text, now, scratch, out),
         };
         if !matches!(parsed, Parsed::Body { .. }) {
@@ -78,6 +81,20 @@ impl Parser for SectionParser {
             self.decoders.apply(out, body, scratch);
         }
         parsed
+    }
+
+    fn parse_line(
+        &self,
+        lines: &WholeLines<'_>,
+        at: usize,
+        now: EventTime,
+        scratch: &mut ParserScratch,
+        out: &mut Vec<u8>,
+    ) -> Result<ParsedLine, Stop> {
+        if !matches!(self.format, Format::Json) || !self.decoders.is_empty() {
+            return Err(Stop::Other);
+        }
+        json_lines::parse_line(self.time.as_ref(), lines, at, now, scratch, out)
     }
 }
 
@@ -100,17 +117,24 @@ impl SectionParser {
         if !self.decoders.is_empty() {
             self.decoders.apply(out, body, scratch);
         }
-        let time = self.time.as_ref().and_then(|rule| take_time(rule, now, out, body));
+        let time =
+            self.time.as_ref().and_then(|rule| take_time(rule, now, &mut scratch.time, out, body));
         Parsed::Body { time, consumed }
     }
 
     /// What becomes of an entry whose key may be the one of the time, which goes to `time`.
     #[inline]
-    fn role(&self, key: &[u8], value: &[u8], now: EventTime, time: &mut Option<EventTime>) -> Role {
+    fn role(
+        &self,
+        (key, value): (&[u8], &[u8]),
+        now: EventTime,
+        memo: &mut TimeMemo,
+        time: &mut Option<EventTime>,
+    ) -> Role {
         let Some(rule) = self.time_of(key).filter(|_| !value.is_empty()) else {
             return Role::Field;
         };
-        match rule.read(value, now) {
+        match rule.read(value, now, memo) {
             Err(NoTime) => Role::NoTime,
             Ok(found) => {
                 *time = found;
@@ -119,13 +143,19 @@ impl SectionParser {
         }
     }
 
-    fn ltsv(&self, text: &[u8], now: EventTime, out: &mut Vec<u8>) -> Parsed {
+    fn ltsv(
+        &self,
+        text: &[u8],
+        now: EventTime,
+        scratch: &mut ParserScratch,
+        out: &mut Vec<u8>,
+    ) -> Parsed {
         let body = out.len();
         out.push(0x80);
         let (mut count, mut time) = (0, None);
         let mut fields = Fields::new(text);
         for (label, value) in fields.by_ref() {
-            match self.role(label, value, now, &mut time) {
+            match self.role((label, value), now, &mut scratch.time, &mut time) {
                 Role::Field => {}
                 Role::OnlyTime => continue,
                 Role::NoTime => return Parsed::Unparsed,
@@ -158,7 +188,7 @@ impl SectionParser {
             if value == LogfmtValue::Bare && bare_keys == BareKeys::Refuse {
                 return Parsed::Unparsed;
             }
-            match self.role(key, bytes, now, &mut time) {
+            match self.role((key, bytes), now, &mut scratch.time, &mut time) {
                 Role::Field => {}
                 Role::OnlyTime => continue,
                 Role::NoTime => return Parsed::Unparsed,
@@ -189,7 +219,13 @@ impl SectionParser {
 
 /// Reads the time of the map that `out` has from `body` on, and takes its entry out of it. A value that is no time
 /// stays.
-fn take_time(rule: &TimeRule, now: EventTime, out: &mut Vec<u8>, body: usize) -> Option<EventTime> {
+fn take_time(
+    rule: &TimeRule,
+    now: EventTime,
+    memo: &mut TimeMemo,
+    out: &mut Vec<u8>,
+    body: usize,
+) -> Option<EventTime> {
     let map = &out[body..];
     let mut after_head = map;
     let Some(Head::Map(count)) = read_head(&mut after_head) else { return None };
@@ -204,7 +240,7 @@ fn take_time(rule: &TimeRule, now: EventTime, out: &mut Vec<u8>, body: usize) ->
     })?;
     let end = start + key.len() + value.len();
     let Some(Head::Str(text)) = read_head(&mut &value[..]) else { return None };
-    let time = rule.read(text, now).ok()?;
+    let time = rule.read(text, now, memo).ok()?;
     if !rule.keeps_key {
         out.drain(body + start..body + end);
         close_map(out, body, count - 1);

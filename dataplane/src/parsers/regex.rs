@@ -3,6 +3,7 @@
 use crate::codec::regex::{Found, Regex};
 use crate::event::encoder::{close_map, put_str};
 use crate::event::time::EventTime;
+use crate::kernel::fields::{FieldKey, put_text_field};
 use crate::parsers::time::TimeRule;
 use crate::parsers::types::{Type, Types, put_typed};
 use crate::plugin::parser::{Parsed, ParserScratch};
@@ -26,8 +27,7 @@ pub(super) struct RegexFormat {
 #[derive(Clone, Debug)]
 struct Field {
     group: usize,
-    /// The key as msgpack.
-    key: Box<[u8]>,
+    key: FieldKey,
     kind: Type,
     is_time: bool,
 }
@@ -46,7 +46,7 @@ impl RegexFormat {
             put_str(&mut key, name);
             self.fields.extend(group.numbers.iter().map(|number| Field {
                 group: *number,
-                key: key.as_slice().into(),
+                key: FieldKey::new(&key),
                 kind: types.of(name),
                 is_time: time.is_some_and(|rule| rule.key == name),
             }));
@@ -74,24 +74,29 @@ impl RegexFormat {
             if let Some(range) = &range {
                 last_end = Some(range.end);
             }
-            let value = &text[range.unwrap_or(0..0)];
+            let range = range.unwrap_or(0..0);
+            let value = &text[range.clone()];
             if value.is_empty() && self.empty_values == EmptyValues::Skip {
                 continue;
             }
             if field.is_time
                 && let Some(rule) = time_rule
             {
-                let Ok(found) = rule.read(value, now) else { continue };
+                let Ok(found) = rule.read(value, now, &mut scratch.time) else { continue };
                 time = found;
                 if !rule.keeps_key {
                     continue;
                 }
             }
             count += 1;
-            out.extend_from_slice(&field.key);
             match field.kind {
-                Type::String => put_str(out, value),
-                kind => put_typed(kind, value, out),
+                Type::String => {
+                    put_text_field(out, &field.key, text, (range.start, range.end));
+                }
+                kind => {
+                    out.extend_from_slice(field.key.encoded());
+                    put_typed(kind, value, out);
+                }
             }
         }
         close_map(out, body, count);

@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::codec::calendar::civil_from_days;
-use crate::codec::strptime::{CivilTime, TimeFormat, Today};
+use crate::codec::strptime::{ReadTime, TimeFormat, TimeMemo, Today};
 use crate::event::time::EventTime;
 
 /// How a parser finds the time of a record.
@@ -35,8 +35,14 @@ pub(super) enum Zone {
 impl TimeRule {
     /// The time that a text says. `Err` when it says none; `Ok(None)` is a time that
     /// no event can bear, or 0, which counts as none.
-    pub(super) fn read(&self, text: &[u8], now: EventTime) -> Result<Option<EventTime>, NoTime> {
-        let time = self.format.read(text, || self.today(now));
+    #[inline]
+    pub(super) fn read(
+        &self,
+        text: &[u8],
+        now: EventTime,
+        memo: &mut TimeMemo,
+    ) -> Result<Option<EventTime>, NoTime> {
+        let time = self.format.read_with(memo, text, now.secs, || self.today(now));
         if !time.is_whole && self.is_strict {
             return Err(NoTime);
         }
@@ -46,14 +52,14 @@ impl TimeRule {
         Ok(Some(EventTime { secs, nanos }).filter(|time| time.unix_nanos() != 0))
     }
 
-    fn as_secs(&self, time: &CivilTime) -> i64 {
+    fn as_secs(&self, time: &ReadTime) -> i64 {
         let offset_secs = match &self.zone {
-            Zone::System(zone) => return in_zone(time, zone),
-            Zone::Named(zone) if !self.format.has_zone() => return in_zone(time, zone),
+            Zone::System(zone) => return in_zone(time.utc_secs, zone),
+            Zone::Named(zone) if !self.format.has_zone() => return in_zone(time.utc_secs, zone),
             Zone::Offset(secs) if !self.format.has_zone() && time.is_whole => *secs,
             Zone::Offset(_) | Zone::Named(_) => time.offset_secs,
         };
-        time.as_utc_secs() - offset_secs
+        time.utc_secs - offset_secs
     }
 
     /// The day whose date stands for one that a text does not say.
@@ -77,8 +83,7 @@ pub(super) struct NoTime;
 
 /// Seconds since 1970 of a time on the clocks of a zone. One that clocks skip is as far behind the gap as it is in
 /// it, of one that comes twice the first is taken.
-fn in_zone(time: &CivilTime, zone: &TimeZone) -> i64 {
-    let utc_secs = time.as_utc_secs();
+fn in_zone(utc_secs: i64, zone: &TimeZone) -> i64 {
     let (year, month, day) = civil_from_days(utc_secs.div_euclid(86_400));
     let second = utc_secs.rem_euclid(86_400);
     let date_time = (|| {

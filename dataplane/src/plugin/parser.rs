@@ -6,7 +6,9 @@ use std::sync::Arc;
 use config::{Problem, Problems, Property, Section, nearest};
 
 use crate::codec::regex::Captures;
+use crate::codec::strptime::TimeMemo;
 use crate::event::time::EventTime;
+use crate::kernel::json_lines::{ObjectLines, Stop, WholeLines};
 
 /// A compiled parser: immutable, shared by all shards.
 pub trait Parser: Send + Sync + fmt::Debug {
@@ -19,6 +21,28 @@ pub trait Parser: Send + Sync + fmt::Debug {
         scratch: &mut ParserScratch,
         out: &mut Vec<u8>,
     ) -> Parsed;
+
+    /// Appends the body that the line at `at` makes, as far as `out` has capacity, without a search for its end.
+    /// Only formats that show where a line ends can; a line they do not take is for [`parse`](Parser::parse).
+    fn parse_line(
+        &self,
+        _lines: &WholeLines<'_>,
+        _at: usize,
+        _now: EventTime,
+        _scratch: &mut ParserScratch,
+        _out: &mut Vec<u8>,
+    ) -> Result<ParsedLine, Stop> {
+        Err(Stop::Other)
+    }
+}
+
+/// A line whose body was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParsedLine {
+    /// Its time, where it bears one.
+    pub time: Option<EventTime>,
+    /// Where the next line begins.
+    pub next: usize,
 }
 
 /// What a text came to.
@@ -42,6 +66,10 @@ pub enum Parsed {
 pub struct ParserScratch {
     /// Of regular expressions.
     pub captures: Captures,
+    /// Of times.
+    pub time: TimeMemo,
+    /// Of lines of JSON.
+    pub object_lines: ObjectLines,
     /// Decoded text.
     pub text: Vec<u8>,
     /// A record that is put together anew.

@@ -40,7 +40,16 @@ impl Pair {
     /// Whether both find the same, at all places. Text that the program is not for goes to Oniguruma anyway.
     fn agrees(&self, text: &[u8], memory: &mut Memory, region: &mut Region) -> bool {
         let mut cleaned = Vec::new();
+        let raw = text;
         let text = as_utf8(text, &mut cleaned);
+        if self.program.takes_any_bytes {
+            let outcome = self.program.search(raw, memory);
+            let slots = memory.slots.clone();
+            let is_same = self.program.search(text.as_bytes(), memory) == outcome;
+            if !is_same || (outcome == Outcome::Match && memory.slots != slots) {
+                return false;
+            }
+        }
         if self.tree.is_for_ascii && !text.is_ascii() {
             return true;
         }

@@ -2,9 +2,9 @@
 
 use memchr::{memchr, memrchr};
 
-use crate::codec::regex::program::{Op, Program, Starts, TEXT_END};
+use crate::codec::regex::program::{NO_GROUP, Op, Place, Program, Starts, TEXT_END};
 use crate::codec::regex::syntax::{Look, UNBOUNDED, is_word};
-use crate::kernel::span::{ByteSet, find_prefix, span};
+use crate::kernel::span::{ByteSet, Vectored, find_prefix, span, vectored};
 use crate::limits::{REGEX_RETRIES_MIN, REGEX_STACK_MAX};
 
 /// A slot that holds no place.
@@ -45,7 +45,7 @@ pub(super) enum Outcome {
 }
 
 impl Program {
-    /// Searches for the first match. The text must be UTF-8.
+    /// Searches for the first match. The text must be UTF-8, where the program does not take any bytes.
     pub(super) fn search(&self, text: &[u8], memory: &mut Memory) -> Outcome {
         let mut run = Run::new(self, text, memory);
         let granted = run.steps_left;
@@ -64,12 +64,26 @@ impl Program {
     }
 }
 
+/// An attempt, to be compiled for the vector instructions that the runs in it use.
+struct Attempt<'s, 'a>(&'s mut Run<'a>, usize);
+
+impl Vectored for Attempt<'_, '_> {
+    type Output = Outcome;
+
+    #[inline(always)]
+    fn run(self) -> Outcome {
+        self.0.attempt_inlined(self.1)
+    }
+}
+
 /// One search.
 struct Run<'a> {
     program: &'a Program,
     text: &'a [u8],
     memory: &'a mut Memory,
     steps_left: usize,
+    /// Whether slots hold places of an attempt that failed.
+    is_stale: bool,
 }
 
 impl<'a> Run<'a> {
@@ -77,7 +91,7 @@ impl<'a> Run<'a> {
         memory.slots.clear();
         memory.slots.resize(program.slot_count, NO_PLACE);
         let steps_left = text.len().saturating_mul(16).saturating_add(REGEX_RETRIES_MIN);
-        Run { program, text, memory, steps_left }
+        Run { program, text, memory, steps_left, is_stale: false }
     }
 
     fn search(&mut self) -> Outcome {
@@ -136,12 +150,21 @@ impl<'a> Run<'a> {
 
     /// Tries to match from one place on.
     fn attempt(&mut self, start: usize) -> Outcome {
+        vectored(Attempt(self, start))
+    }
+
+    #[inline(always)]
+    fn attempt_inlined(&mut self, start: usize) -> Outcome {
         let program = self.program;
         if self.steps_left == 0 {
             return Outcome::Exhausted;
         }
         self.steps_left -= 1;
         self.memory.states.clear();
+        if self.is_stale {
+            self.memory.slots.fill(NO_PLACE);
+            self.is_stale = false;
+        }
         let (mut at, mut index) = (start, 0);
         loop {
             let Some(op) = program.ops.get(index) else { return Outcome::Exhausted };
@@ -168,7 +191,7 @@ impl<'a> Run<'a> {
                         None => None,
                     }
                 }
-                op => self.step(op, index, at),
+                _ => self.step(op, index, at),
             };
             if let Some(next) = next {
                 at = next;
@@ -210,28 +233,44 @@ impl<'a> Run<'a> {
 
     /// One instruction that goes straight on: the place behind it, or `None` where it fails.
     #[inline(always)]
-    fn step(&mut self, op: Op, index: usize, at: usize) -> Option<usize> {
+    fn step(&mut self, op: &Op, index: usize, at: usize) -> Option<usize> {
         let text = self.text;
-        match op {
+        match *op {
             Op::Byte(byte) => (text.get(at) == Some(&byte)).then_some(at + 1),
             Op::Literal(literal) => {
                 let literal = &self.program.literals[usize::from(literal)];
-                text[at..].starts_with(literal).then_some(at + literal.len())
+                let found = text.get(at..at + literal.len())?;
+                // Most are two or three bytes, for which a call to compare memory is long.
+                let is_same = match literal.len() {
+                    0..=4 => found.iter().eq(literal.iter()),
+                    _ => *found == **literal,
+                };
+                is_same.then_some(at + literal.len())
             }
             Op::One(set) => {
                 let byte = *text.get(at)?;
                 self.set(set).contains(byte).then_some(at + width(byte))
             }
-            Op::Field { group, set, min } => {
+            Op::Pair(pair) => {
+                let found = text.get(at..at + 2)?;
+                (found == pair).then_some(at + 2)
+            }
+            Op::Span { set, min, group, place, then } => {
                 let end = self.run_end(at, set, UNBOUNDED);
-                let slots = &mut self.memory.slots[usize::from(group)..];
-                slots[..2].copy_from_slice(&[at as u32, end as u32]);
-                (end - at >= min as usize && (min <= 1 || self.floor(at, end, set, min).is_some()))
-                    .then_some(end)
+                if end - at < usize::from(min) {
+                    return None;
+                }
+                if group != NO_GROUP {
+                    self.place_group((group, place), at, end);
+                }
+                match then {
+                    None => Some(end),
+                    Some(byte) => (text.get(end) == Some(&byte)).then_some(end + 1),
+                }
             }
             Op::Run { set, min, max } => {
                 let end = self.run_end(at, set, max);
-                self.floor(at, end, set, min).map(|_| end)
+                self.has_enough(at, end, set, min).then_some(end)
             }
             Op::Greedy { set, min, max, .. } => {
                 let end = self.run_end(at, set, max);
@@ -253,15 +292,35 @@ impl<'a> Run<'a> {
                 Some(at)
             }
             Op::SaveBack(slot) => {
-                let held = &mut self.memory.slots[usize::from(slot)];
-                let state = State { index: SLOT | u32::from(slot), at: *held, bound: 0 };
-                self.memory.states.push(state);
-                *held = at as u32;
+                self.hold(slot);
+                self.memory.slots[usize::from(slot)] = at as u32;
                 Some(at)
             }
             Op::Look(look) => self.sees(look, at).then_some(at),
             Op::Branch(_) | Op::Jump(_) | Op::Match => None,
         }
+    }
+
+    #[inline(always)]
+    fn place_group(&mut self, (group, place): (u16, Place), start: usize, end: usize) {
+        if place == Place::Sometimes {
+            self.hold(group);
+            self.hold(group + 1);
+        }
+        let slots = &mut self.memory.slots[usize::from(group)..];
+        slots[..2].copy_from_slice(&[start as u32, end as u32]);
+    }
+
+    /// Remembers what a slot holds, to put it back.
+    #[inline(always)]
+    fn hold(&mut self, slot: u16) {
+        // With nothing to come back to, the attempt succeeds or ends here.
+        if self.memory.states.is_empty() {
+            self.is_stale = true;
+            return;
+        }
+        let at = self.memory.slots[usize::from(slot)];
+        self.memory.states.push(State { index: SLOT | u32::from(slot), at, bound: 0 });
     }
 
     /// Where a lazy run stops first, from `at` on.
@@ -310,6 +369,16 @@ impl<'a> Run<'a> {
             }
         }
         end
+    }
+
+    /// Whether a run has `min` characters.
+    #[inline(always)]
+    fn has_enough(&self, at: usize, end: usize, set: u16, min: u32) -> bool {
+        match min {
+            0 => true,
+            1 => end > at,
+            min => self.floor(at, end, set, min).is_some(),
+        }
     }
 
     /// The end of the first `min` characters of a run; `None` where it has fewer.
@@ -377,7 +446,9 @@ impl<'a> Run<'a> {
                     }
                 }
                 Op::Lazy { set, skip, .. } => {
-                    let next = at + width(self.text[at]);
+                    // Where characters of several bytes are skipped, so is the rest of one.
+                    let is_skipped = self.set(skip).has_high();
+                    let next = at + if is_skipped { 1 } else { width(self.text[at]) };
                     let place = self.stop(index, (set, skip), next, state.bound as usize);
                     return Back::To(place, index + 1);
                 }

@@ -204,8 +204,9 @@ impl Regex {
 
 impl Program {
     /// The text as the machine takes it; `None` where it is for Oniguruma. Most text is ASCII, and that is soon seen.
+    #[inline]
     fn text<'t>(&self, text: &'t [u8], cleaned: &'t mut Vec<u8>) -> Option<&'t [u8]> {
-        match text.is_ascii() {
+        match self.takes_any_bytes || text.is_ascii() {
             true => Some(text),
             false if self.is_for_ascii => None,
             false => Some(as_utf8(text, cleaned).as_bytes()),

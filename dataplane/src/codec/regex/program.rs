@@ -5,6 +5,7 @@
 
 use memchr::memmem::Finder;
 
+use crate::codec::regex::oniguruma::NO_CHARACTER;
 use crate::codec::regex::syntax::{Greed, Look, Node, Set, Tree, UNBOUNDED};
 use crate::kernel::span::ByteSet;
 
@@ -21,11 +22,16 @@ pub(super) enum Op {
         min: u32,
         max: u32,
     },
-    /// A group that is such a run, of at least `min`, and takes part in every match.
-    Field {
-        group: u16,
+    /// Two bytes.
+    Pair([u8; 2]),
+    /// A run without a maximum, of one character at least where `min` is 1; a group, unless `group`, its first slot,
+    /// is [`NO_GROUP`]; and the byte behind it.
+    Span {
         set: u16,
-        min: u32,
+        min: u16,
+        group: u16,
+        place: Place,
+        then: Option<u8>,
     },
     /// As many as there are; given back one by one, down to where `follow` allows.
     Greedy {
@@ -61,6 +67,8 @@ pub(super) struct Branch {
     pub(super) only: Option<u8>,
 }
 
+/// Stands for the slot of a run that is no group.
+pub(super) const NO_GROUP: u16 = u16::MAX;
 /// Index for the end of the text in tables by byte.
 pub(super) const TEXT_END: usize = 256;
 
@@ -96,6 +104,10 @@ pub(super) struct Program {
     /// What stands somewhere in every match.
     pub(super) needed: Option<Finder<'static>>,
     pub(super) is_for_ascii: bool,
+    /// Whether it finds in any bytes what it finds in their UTF-8 copy.
+    pub(super) takes_any_bytes: bool,
+    /// Where the last way that is known so far goes on.
+    last_target: usize,
 }
 
 /// What may come next.
@@ -123,7 +135,7 @@ impl First {
 
 /// Whether a failure may be answered by a way that does not come by here again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     /// Every match comes by.
     Always,
     /// Some do.
@@ -143,6 +155,8 @@ pub(super) fn compile(tree: &Tree) -> Option<Program> {
         lead: None,
         needed: None,
         is_for_ascii: tree.is_for_ascii,
+        takes_any_bytes: false,
+        last_target: 0,
     };
     program.emit(&tree.root, First::ACCEPT, Place::Always)?;
     program.ops.push(Op::Match);
@@ -164,6 +178,7 @@ pub(super) fn compile(tree: &Tree) -> Option<Program> {
         }
         _ => {}
     }
+    program.takes_any_bytes = program.takes_any_bytes();
     Some(program)
 }
 
@@ -291,6 +306,37 @@ fn prefix(node: &Node, out: &mut Vec<Set>) -> bool {
 }
 
 impl Program {
+    /// A byte that is no UTF-8 is one character, and a control character in the copy. It makes no difference where
+    /// runs take both alike, and nothing counts characters or stops within one.
+    fn takes_any_bytes(&self) -> bool {
+        let is_high = |set: u16| self.sets[usize::from(set)].has_high();
+        let stops_high = |branch: u16| self.branches[usize::from(branch)].ways[0x80] != 0;
+        let is_blind = |op: &Op| match *op {
+            Op::One(set) => !is_high(set),
+            Op::Run { set, .. } => !is_high(set),
+            Op::Greedy { set, follow, min, max } => {
+                !is_high(set) || (min <= 1 && max == UNBOUNDED && !stops_high(follow))
+            }
+            Op::Lazy { set, skip, min, max } => {
+                !is_high(set) || (min == 0 && max == UNBOUNDED && is_high(skip))
+            }
+            _ => true,
+        };
+        let starts_apart = self.starts != Starts::Anywhere
+            || self.prefix.first().is_some_and(|set| !set.has_high());
+        let is_alike = |set: &ByteSet| set.contains(NO_CHARACTER) == set.has_high();
+        !self.is_for_ascii
+            && starts_apart
+            && self.ops.iter().all(is_blind)
+            && self.sets.iter().chain(&self.prefix).all(is_alike)
+            && !self.literals.iter().any(|text| text.contains(&NO_CHARACTER))
+            && !self.ops.iter().any(|op| match op {
+                Op::Byte(byte) | Op::Span { then: Some(byte), .. } => *byte == NO_CHARACTER,
+                Op::Pair(pair) => pair.contains(&NO_CHARACTER),
+                _ => false,
+            })
+    }
+
     fn set(&mut self, set: Set) -> Option<u16> {
         let set = byte_set(set);
         let known = self.sets.iter().position(|known| *known == set);
@@ -304,6 +350,12 @@ impl Program {
     /// Where the next instruction will stand.
     fn here(&self) -> Option<u16> {
         (self.ops.len() < OPS_MAX).then_some(self.ops.len() as u16)
+    }
+
+    /// Where the next instruction will stand, to which a way goes.
+    fn target(&mut self) -> Option<u16> {
+        self.last_target = self.ops.len();
+        self.here()
     }
 
     fn emit(&mut self, node: &Node, follow: First, place: Place) -> Option<()> {
@@ -335,10 +387,18 @@ impl Program {
     }
 
     fn emit_literal(&mut self, text: &[u8]) {
-        match text {
-            [] => {}
-            [byte] => self.ops.push(Op::Byte(*byte)),
-            text => {
+        let [byte, rest @ ..] = text else { return };
+        // A run and the byte behind it are one instruction, unless a way goes on between them.
+        let is_target = self.last_target == self.ops.len();
+        if let Some(Op::Span { then: then @ None, .. }) = self.ops.last_mut().filter(|_| !is_target)
+        {
+            *then = Some(*byte);
+            return self.emit_literal(rest);
+        }
+        match *text {
+            [byte] => self.ops.push(Op::Byte(byte)),
+            [first, second] => self.ops.push(Op::Pair([first, second])),
+            _ => {
                 self.ops.push(Op::Literal(self.literals.len() as u16));
                 self.literals.push(text.into());
             }
@@ -357,11 +417,10 @@ impl Program {
         let start = self.ops.len();
         self.ops.push(save(slot));
         self.emit(inner, follow, place)?;
-        match (&self.ops[start..], place) {
-            ([_, Op::Run { set, min, max: UNBOUNDED }], Place::Always) => {
-                let field = Op::Field { group: slot, set: *set, min: *min };
+        match self.ops.as_slice()[start..] {
+            [_, Op::Span { set, min, group: NO_GROUP, then: None, .. }] => {
                 self.ops.truncate(start);
-                self.ops.push(field);
+                self.ops.push(Op::Span { set, min, group: slot, place, then: None });
             }
             _ => self.ops.push(save(slot + 1)),
         }
@@ -382,7 +441,10 @@ impl Program {
             Greed::Lazy => set.and(follow.set).is_empty(),
         };
         let index = self.set(set)?;
-        let op = if gives_nothing_back || min == max {
+        let op = if gives_nothing_back && min <= 1 && max == UNBOUNDED {
+            let (group, place) = (NO_GROUP, Place::Always);
+            Op::Span { set: index, min: min as u16, group, place, then: None }
+        } else if gives_nothing_back || min == max {
             Op::Run { set: index, min, max }
         } else if greed == Greed::Lazy {
             let skip = self.set(set.and(follow.set.negated()))?;
@@ -434,7 +496,7 @@ impl Program {
             self.emit_alternatives(far, follow)?;
         }
         self.branches[usize::from(branch)].targets = targets;
-        let end = self.here()?;
+        let end = self.target()?;
         for jump in jumps {
             self.ops[jump] = Op::Jump(end);
         }
@@ -481,7 +543,7 @@ impl Program {
                 self.ops.push(Op::Jump(start));
             }
         }
-        let end = self.here()?;
+        let end = self.target()?;
         for (branch, body) in branches {
             let targets = if greed == Greed::Lazy { vec![end, body] } else { vec![body, end] };
             self.branches[usize::from(branch)].targets = targets;

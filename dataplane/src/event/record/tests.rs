@@ -1,4 +1,6 @@
-//! The record editor against decoding, editing and encoding again.
+//! The editor against decode, edit, encode.
+
+#![allow(clippy::unwrap_used, reason = "a failure of any step fails the test")]
 
 use proptest::prelude::*;
 use rmpv::Value;

@@ -585,7 +585,11 @@ struct Taken {
 }
 
 /// A time so many nanoseconds later.
+#[inline]
 pub(super) fn later(time: EventTime, nanos: u32) -> EventTime {
+    if let Some(nanos @ ..1_000_000_000) = time.nanos.checked_add(nanos) {
+        return EventTime { nanos, ..time };
+    }
     EventTime::from_unix_nanos(
         u64::from(time.secs) * 1_000_000_000 + u64::from(time.nanos) + u64::from(nanos),
     )

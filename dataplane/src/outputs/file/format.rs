@@ -3,11 +3,14 @@
 use std::io::Write;
 
 use crate::chunk::Chunk;
-use crate::codec::json_text::{JsonOptions, TooDeep, put_integer, put_json};
+use crate::codec::json_text::{JsonOptions, TooDeep, put_integer};
+use crate::codec::json_writer::JsonWriter;
 use crate::codec::msgpack_text::put_text;
 use crate::codec::records::Records;
+use crate::event::encoder::HEADER_BYTES;
 use crate::event::msgpack::map_entries;
-use crate::event::reader::Event;
+use crate::event::reader::{Event, EventKind, Events};
+use crate::event::time::EventTime;
 use crate::outputs::file::template::Template;
 
 /// How records are written.
@@ -52,6 +55,9 @@ impl Format {
             out.extend_from_slice(chunk.bytes());
             return 0;
         }
+        if let Format::Tagged(json) | Format::Plain(json) = self {
+            return self.put_json_chunk(chunk, *json, out);
+        }
         let mut needs_header = self.has_header();
         let mut unformatted = 0;
         for (event, _) in Records::new(chunk.bytes()) {
@@ -60,13 +66,56 @@ impl Format {
                 true => self.put_header(&event, out),
                 false => Ok(()),
             };
-            match said.and_then(|()| self.put_record(chunk.tag(), &event, out)) {
+            match said.and_then(|()| self.put_record(&event, out)) {
                 Ok(Said::Yes) => needs_header = false,
                 Ok(Said::No) | Err(TooDeep) => {
                     out.truncate(start);
                     unformatted += 1;
                 }
             }
+        }
+        unformatted
+    }
+
+    /// As [`put_chunk`](Self::put_chunk), with a memory of what records are like.
+    fn put_json_chunk(&self, chunk: &Chunk, options: JsonOptions, out: &mut Vec<u8>) -> u32 {
+        let mut writer = JsonWriter::new(options);
+        let mut rest = chunk.bytes();
+        let mut unformatted = 0;
+        out.reserve(rest.len() + rest.len() / 4);
+        while !rest.is_empty() {
+            let start = out.len();
+            let (time, body, after) = match plain_event(rest) {
+                Some((time, body)) => (time, body, None),
+                None => {
+                    // Chunks hold nothing but events: they were checked on their way in.
+                    let Some(Ok(event)) = Events::new(rest).next() else { break };
+                    let after = &rest[event.bytes.len()..];
+                    if event.kind != EventKind::Log {
+                        rest = after;
+                        continue;
+                    }
+                    (event.time, event.body, Some(after))
+                }
+            };
+            if matches!(self, Format::Tagged(_)) {
+                out.extend_from_slice(chunk.tag());
+                out.extend_from_slice(b": [");
+                put_time(time, out);
+                out.extend_from_slice(b", ");
+            }
+            match writer.put(body, out) {
+                Ok(behind) => rest = after.unwrap_or(behind),
+                Err(TooDeep) => {
+                    out.truncate(start);
+                    unformatted += 1;
+                    let Some(Ok(event)) = Events::new(rest).next() else { break };
+                    rest = &rest[event.bytes.len()..];
+                    continue;
+                }
+            }
+            let end: &[u8] = if matches!(self, Format::Tagged(_)) { b"]\n" } else { b"\n" };
+            out.extend_from_slice(end);
         }
         unformatted
     }
@@ -87,24 +136,10 @@ impl Format {
     }
 
     /// Appends the line of a record.
-    fn put_record(
-        &self,
-        tag: &[u8],
-        event: &Event<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<Said, TooDeep> {
+    fn put_record(&self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<Said, TooDeep> {
         match self {
-            Format::Tagged(json) => {
-                out.extend_from_slice(tag);
-                out.extend_from_slice(b": [");
-                put_time(event, out);
-                out.extend_from_slice(b", ");
-                put_json(event.body, *json, out)?;
-                out.push(b']');
-            }
-            Format::Plain(json) => put_json(event.body, *json, out)?,
             Format::Csv { delimiter, .. } => {
-                put_time(event, out);
+                put_time(event.time, out);
                 if put_fields(event.body, *delimiter, None, out)? == Said::No {
                     return Ok(Said::No);
                 }
@@ -119,7 +154,8 @@ impl Format {
                 }
             }
             Format::Template(template) => template.put_record(event, out)?,
-            Format::Msgpack => return Ok(Said::Yes),
+            // Written as whole chunks.
+            Format::Tagged(_) | Format::Plain(_) | Format::Msgpack => return Ok(Said::Yes),
         }
         out.push(b'\n');
         Ok(Said::Yes)
@@ -134,10 +170,19 @@ enum Said {
 }
 
 /// `1700000000.123456789`
-fn put_time(event: &Event<'_>, out: &mut Vec<u8>) {
-    put_integer(out, event.time.secs);
+fn put_time(time: EventTime, out: &mut Vec<u8>) {
+    put_integer(out, time.secs);
     // Writing to a Vec cannot fail.
-    let _ = write!(out, ".{:09}", event.time.nanos);
+    let _ = write!(out, ".{:09}", time.nanos);
+}
+
+/// The time of a record without metadata, and what begins with its body.
+fn plain_event(bytes: &[u8]) -> Option<(EventTime, &[u8])> {
+    let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+    let [0x92, 0x92, 0xd7, 0, time @ .., 0x80] = *header else { return None };
+    let time = EventTime::from_bytes(time);
+    // The last seconds mark groups.
+    (time.secs < 0xffff_fffe).then_some((time, body))
 }
 
 /// A delimiter and a value for each entry, with its label where that has a delimiter of its own.
