@@ -32,16 +32,21 @@ use proptest::prelude::*;
 
 type Configured = (&'static str, &'static [(&'static str, &'static str)]);
 
-/// Filters that look at, change, drop and re-tag what the records of the test have.
-const CONFIGURED: [Configured; 27] = [
+/// Filters that look at, change, drop, split and re-tag what the records of the test have. A table that a script makes
+/// has one key: Lua keeps no order.
+const CONFIGURED: [Configured; 28] = [
     ("expect", &[("action", "result_key"), ("key_exists", "$c['a']")]),
     ("grep", &[("regex", "a x")]),
     ("grep", &[("exclude", "$c['a'] x")]),
     ("grep", &[("logical_op", "or"), ("regex", "a x"), ("regex", "b 7")]),
-    ("lua", &[("call", "f"), ("code", "function f(t, s, r) return 1, s, {a = r.b, b = 'x'} end")]),
+    ("lua", &[("call", "f"), ("code", "function f(t, s, r) return 1, s, {a = r.b} end")]),
     (
         "lua",
         &[("call", "f"), ("code", "function f(t, s, r) if r.b then return -1 end return 0 end")],
+    ),
+    (
+        "lua",
+        &[("call", "f"), ("code", "function f(t, s, r) return 2, s, {{a = 'y'}, {b = 1}} end")],
     ),
     ("modify", &[("set", "a x"), ("rename", "b c")]),
     ("modify", &[("condition", "key_exists c"), ("hard_copy", "c a"), ("remove", "b")]),
@@ -162,9 +167,7 @@ impl Model {
         let mut entering: Vec<_> = events.map(|event| (b"t".to_vec(), event)).collect();
         for round in 0..=RETAGS_MAX {
             for (tag, event) in entering {
-                if let Some(event) = model.pass(&tag, event, round == RETAGS_MAX) {
-                    model.placed.entry(tag).or_default().extend(event);
-                }
+                model.pass(&tag, event, 0, round == RETAGS_MAX);
             }
             entering = std::mem::take(&mut model.waiting);
         }
@@ -172,9 +175,10 @@ impl Model {
         (model.placed, model.counts)
     }
 
-    /// The event as the filters leave it under its tag.
-    fn pass(&mut self, tag: &[u8], mut bytes: Vec<u8>, is_last_round: bool) -> Option<Vec<u8>> {
-        for ((pattern, filter), counts) in self.filters.iter_mut().zip(&mut self.counts) {
+    /// Lets an event go through the filters from one on, and places what they leave of it.
+    fn pass(&mut self, tag: &[u8], mut bytes: Vec<u8>, from: usize, is_last_round: bool) {
+        for index in from..self.filters.len() {
+            let ((pattern, filter), counts) = (&mut self.filters[index], &mut self.counts[index]);
             let event = Events::new(&bytes).next().unwrap().unwrap();
             if event.kind != EventKind::Log || !pattern.matches(tag) {
                 continue;
@@ -185,24 +189,33 @@ impl Model {
             let mut written = Vec::new();
             record.write(&mut written);
             match verdict {
+                Verdict::Keep => {}
                 Verdict::Drop => {
                     counts[0] += 1;
-                    return None;
+                    return;
+                }
+                Verdict::Replace(count) => {
+                    counts[2] += u64::from(count) - 1;
+                    let events = std::mem::take(record.replacement());
+                    for event in Events::new(&events) {
+                        self.pass(tag, event.unwrap().bytes.to_vec(), index + 1, is_last_round);
+                    }
+                    return;
                 }
                 Verdict::Retag(_) if is_last_round => counts[3] += 1,
                 Verdict::Retag(original) => {
                     counts[1] += 1;
                     self.waiting.push((record.tag_buffer().clone(), written.clone()));
                     if original == Original::Dropped {
-                        return None;
+                        return;
                     }
                     counts[2] += 1;
                 }
-                _ => {}
+                Verdict::Fail | Verdict::Held => panic!("no filter of the table fails or holds"),
             }
             bytes = written;
         }
-        Some(bytes)
+        self.placed.entry(tag.to_vec()).or_default().extend(bytes);
     }
 }
 
