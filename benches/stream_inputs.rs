@@ -66,6 +66,8 @@ fn measure(question: &str, plugin: &str, properties: &[(&str, &str)], unit: &[u8
         json: Default::default(),
         parsers: &dataplane::plugin::parser::Parsers::new(),
         multiline: &dataplane::multiline::MultilineParsers::new(0),
+        variables: &[],
+        directory: std::path::Path::new(""),
     };
     let plugin = INPUTS.iter().find(|input| input.name == plugin).unwrap();
     let definition = (plugin.build)(&section, &context, &mut Problems::default()).unwrap();

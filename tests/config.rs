@@ -14,10 +14,13 @@ use config::{Document, Problems};
 use support::{Dataplane, tests_path};
 
 /// Errors on which Fluent Bit ends with another status or runs, and why this program does not.
-const DIFFERENT: [(&str, &str); 13] = [
+const DIFFERENT: [(&str, &str); 16] = [
     ("features-to-come", "what does not exist yet is refused, not ignored"),
     ("file-is-a-directory", "Fluent Bit runs idle"),
     ("flag-to-come", "what does not exist yet is refused, not ignored"),
+    ("multiline-first-line", "a dry run finds parsers"),
+    ("multiline-parser-unknown", "a dry run finds parsers"),
+    ("multiline-timeout-short", "a dry run checks values"),
     ("net-on-a-sampler", "Fluent Bit crashes"),
     ("property-before-plugin", "Fluent Bit crashes"),
     ("regex-wrong", "Fluent Bit ignores the expression, and the output gets nothing"),

@@ -1,11 +1,13 @@
 //! The inputs that need no file and no network, through the whole program: dummy, stdin, cpu and mem.
+//!
+//! `golden/stdin/<name>.out` is what Fluent Bit 5.1.1 printed of `<name>.in` under `<name>.conf`, line by line.
 
 mod support;
 
 use std::io::Write;
 use std::time::Instant;
 
-use support::{Dataplane, Ended, wait_until};
+use support::{Dataplane, Ended, tests_path, wait_until};
 
 /// Records as stdout prints them, without their numbers.
 fn records(ended: &Ended) -> Vec<String> {
@@ -42,6 +44,33 @@ fn dummy(properties: &[&str], count: usize) -> Ended {
     let run = Dataplane::new().args(arguments).start();
     run.wait_for_stdout(|text| text.lines().count() >= count);
     run.stop()
+}
+
+/// Fluent Bit searches all that it has read: it keeps to lines where each comes in a read of its own, and loses those
+/// its parser cannot take.
+#[test]
+fn stdin_parses_lines_as_fluent_bit_does() {
+    for name in ["words", "object", "labels", "pairs"] {
+        let path = |kind: &str| tests_path("golden/stdin").join(format!("{name}.{kind}"));
+        let lines = std::fs::File::open(path("in")).expect("recorded lines");
+        let ended = Dataplane::new().args(["-c".into(), path("conf")]).stdin_from(lines).end();
+        let expected = std::fs::read_to_string(path("out")).expect("a recording");
+        assert_eq!(ended.text(), expected, "{name}: {}", ended.log);
+        let law = ended.law();
+        assert_eq!(law.delivered, expected.lines().count() as u64, "{name}: {}", law.line);
+    }
+    let folder = support::folder();
+    let lines = folder.path().join("lines");
+    std::fs::write(&lines, "1700000000 1 x\nother\n\n1700000001 2 end").expect("lines are written");
+    let lines = std::fs::File::open(lines).expect("the lines");
+    let conf = tests_path("golden/stdin/words.conf");
+    let ended = Dataplane::new().args(["-c".into(), conf]).stdin_from(lines).end();
+    let text = ended.text();
+    let mut printed = text.lines();
+    assert_eq!(printed.next(), Some(r#"{"date":1700000000,"first":1,"rest":"x"}"#));
+    assert!(printed.next().is_some_and(|line| line.ends_with(r#","log":"other"}"#)), "{text}");
+    assert_eq!(printed.next(), Some(r#"{"date":1700000001,"first":2,"rest":"end"}"#));
+    assert!(ended.law().line.ends_with("; unparsed 1"), "{}", ended.law().line);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use support::plugins::c_program;
+use support::plugins::{c_plugin, c_program};
 use support::{Dataplane, Ended, PROGRAM, Run, folder, say_skipped, wait_until};
 use tempfile::TempDir;
 
@@ -105,6 +105,23 @@ fn a_memlock_limit_that_is_low_for_the_shards_is_named() {
         }
         assert!(!ended.log.contains("shards started"), "{}", ended.log);
     }
+}
+
+#[test]
+fn a_start_that_fails_in_a_shard_says_why_and_ends_the_plugins() {
+    let own = folder();
+    let calls = own.path().join("calls");
+    let plugin = c_plugin("probe");
+    let dataplane = launched(&["--files", "60"]).env("PROBE_CALLS", &calls);
+    let dataplane = dataplane.args(["-e".as_ref(), plugin.as_os_str()]);
+    let ended = dataplane.args(["--shards", "32", "-i", "dummy", "-o", "probe"]).end();
+    assert_eq!(ended.code(), 255, "{}", ended.log);
+    let errors: Vec<&str> = ended.log.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(errors.len() == 1 && errors[0].contains("`ulimit -n`"), "{}", ended.log);
+    assert!(!ended.log.contains("shards started"), "{}", ended.log);
+    let calls = fs::read_to_string(calls).expect("the plugin wrote its calls down");
+    assert!(calls.contains("\nexit ") && calls.contains("\nunregister"), "{calls}");
+    assert!(!calls.contains("\nflush "), "{calls}");
 }
 
 #[test]

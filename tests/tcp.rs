@@ -28,8 +28,10 @@ fn send_in_pieces(run: &Run, bytes: &[u8], size: usize) -> String {
 }
 
 #[test]
-fn both_formats_are_read_as_fluent_bit_reads_them() {
-    for name in ["json", "json_source", "none", "none_dashes", "none_escaped", "none_crlf"] {
+fn formats_and_parsers_are_read_as_fluent_bit_reads_them() {
+    let formats = ["json", "json_source", "none", "none_dashes", "none_escaped", "none_crlf"];
+    let parsers = ["parser_words", "parser_object", "parser_labels", "parser_pairs"];
+    for name in formats.into_iter().chain(parsers) {
         for size in [usize::MAX, 7] {
             let conf = tests_path("golden/tcp").join(format!("{name}.conf"));
             let run = Dataplane::new().args(["-c".into(), conf]).env("PORT", "0").started();

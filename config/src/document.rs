@@ -1,6 +1,7 @@
 //! What both dialects become: sections of properties, in order, repeats kept.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use crate::span::{SourceMap, Span};
 use crate::yaml;
@@ -92,6 +93,10 @@ pub struct Document {
     pub multiline_parsers: Vec<Section>,
     /// Paths of shared objects to load.
     pub plugins: Vec<Property>,
+    /// Variables that the configuration defines, by name.
+    pub variables: Vec<(String, String)>,
+    /// Directory of the main file; empty where there is none.
+    pub directory: PathBuf,
 }
 
 impl Document {
@@ -109,6 +114,8 @@ impl Document {
             parsers: Vec::new(),
             multiline_parsers: Vec::new(),
             plugins: Vec::new(),
+            variables: Vec::new(),
+            directory: PathBuf::new(),
         }
     }
 

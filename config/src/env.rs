@@ -31,6 +31,14 @@ impl<'a> Variables<'a> {
         Ok(())
     }
 
+    /// Those that the configuration defines, by name.
+    pub fn defined(&self) -> Vec<(String, String)> {
+        let defined = self.defined.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let mut defined: Vec<_> = defined.collect();
+        defined.sort();
+        defined
+    }
+
     /// The value; an empty variable of the environment counts as unset.
     pub fn get(&self, name: &str) -> Option<String> {
         match self.defined.get(name) {

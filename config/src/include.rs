@@ -29,12 +29,12 @@ pub fn load(
 ) {
     let main_dir = path.and_then(|path| fs::canonicalize(path).ok());
     let main_dir = main_dir.and_then(|path| path.parent().map(Path::to_owned)).unwrap_or_default();
+    document.directory = main_dir;
     let command_line = std::mem::take(&mut document.service.properties);
     let mut loader = Loader {
         document,
         variables: Variables::new(environment),
         problems,
-        main_dir,
         working_dir: std::env::current_dir().unwrap_or_default(),
         seen: HashSet::new(),
         yaml_service: None,
@@ -43,6 +43,13 @@ pub fn load(
         loader.file(path, None, Reading { scope: Scope::Main, dialect: Dialect::of(path) });
     }
     loader.expand_and_follow(command_line);
+}
+
+/// Where a file is that a configuration names: as it is named, or else beside the main file.
+pub fn beside(directory: &Path, name: &str) -> PathBuf {
+    let path = PathBuf::from(name);
+    let beside = directory.join(&path);
+    if path.exists() || !beside.exists() { path } else { beside }
 }
 
 /// What a file may hold.
@@ -88,7 +95,6 @@ pub(crate) struct Loader<'a, 'e> {
     pub document: &'a mut Document,
     pub variables: Variables<'e>,
     pub problems: &'a mut Problems,
-    main_dir: PathBuf,
     working_dir: PathBuf,
     seen: HashSet<(u64, u64)>,
     /// The `service` of YAML files, which may say it once.
@@ -188,15 +194,9 @@ impl Loader<'_, '_> {
     /// read from the latter, and its files sorted.
     fn classic_paths(&mut self, pattern: &str, span: Span) -> Vec<PathBuf> {
         if !pattern.contains('*') {
-            return vec![self.beside_main(pattern)];
+            return vec![beside(&self.document.directory, pattern)];
         }
-        self.glob(&self.main_dir.join(pattern), span)
-    }
-
-    fn beside_main(&self, path: &str) -> PathBuf {
-        let path = PathBuf::from(path);
-        let beside = self.main_dir.join(&path);
-        if path.exists() || !beside.exists() { path } else { beside }
+        self.glob(&self.document.directory.join(pattern), span)
     }
 
     pub fn glob(&mut self, pattern: &Path, span: Span) -> Vec<PathBuf> {
@@ -302,7 +302,7 @@ impl Loader<'_, '_> {
         for (key, scope) in [("parsers_file", Scope::Parsers), ("plugins_file", Scope::Plugins)] {
             let named: Vec<Property> = self.document.service.all(key).cloned().collect();
             for property in named {
-                let path = self.beside_main(&property.value);
+                let path = beside(&self.document.directory, &property.value);
                 let dialect = Dialect::of(&path);
                 self.file(&path, Some(property.value_span), Reading { scope, dialect });
             }
@@ -310,6 +310,7 @@ impl Loader<'_, '_> {
         let service = std::mem::replace(&mut self.document.service, Document::empty().service);
         self.variables.expand_document(self.document, self.problems);
         self.document.service = service;
+        self.document.variables = self.variables.defined();
         parser_sections::check(self.document, self.problems);
     }
 }

@@ -22,7 +22,7 @@ mod yaml_sections;
 
 pub use document::{Block, Document, Property, Section};
 pub use error::{Problem, Problems, Severity, Stage, nearest};
-pub use include::load;
+pub use include::{beside, load};
 pub use map::{KeySpec, Settings, join_keys};
 pub use service::ServiceSettings;
 pub use span::{SourceId, SourceMap, Span};

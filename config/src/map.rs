@@ -80,12 +80,10 @@ pub fn check_keys(
     }
 }
 
-/// Whether the key begins a family that comes later: `parser_` stands for `parser_1`, `parser_2`...
+/// Whether the key is of a family: `parser_` stands for `parser_1`, `parser_2`...
 fn is_front(spec: &KeySpec, property: &Property) -> bool {
     let front = property.key.get(..spec.name.len());
-    spec.later
-        && spec.name.ends_with('_')
-        && front.is_some_and(|front| front.eq_ignore_ascii_case(spec.name))
+    spec.name.ends_with('_') && front.is_some_and(|front| front.eq_ignore_ascii_case(spec.name))
 }
 
 /// A key whose feature does not exist yet is accepted where its value means off, and refused otherwise.

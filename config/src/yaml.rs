@@ -45,8 +45,8 @@ pub fn parse(text: &str, source: SourceId, problems: &mut Problems) -> Vec<Node>
         match event {
             Ok((event, span)) => events.push((event, offsets.span(&span))),
             Err(error) => {
-                let at = offsets.byte(error.marker().index());
-                let span = Span::new(source, at, (at + 1).min(text.len()));
+                let at = error.marker().index();
+                let span = Span::new(source, offsets.byte(at), offsets.byte(at + 1));
                 problems.push(Problem::error(span, format!("invalid YAML: {}", error.info())));
                 return Vec::new();
             }
@@ -274,5 +274,16 @@ mod tests {
         assert_eq!(roots("# only a comment\n").0, []);
         assert_eq!(roots("a: [1\nb: 2\n").1.len(), 1);
         assert_eq!(roots("a: *x\n").1.len(), 1);
+    }
+
+    #[test]
+    fn the_place_of_broken_yaml_is_a_whole_letter() {
+        let text = "[a] \u{e9}\n";
+        let mut sources = SourceMap::default();
+        let id = sources.add("t.yaml", text);
+        let mut problems = Problems::default();
+        parse(text, id, &mut problems);
+        let span = problems.iter().next().and_then(|problem| problem.span).unwrap();
+        assert_eq!(text.get(span.start as usize..span.end as usize), Some("\u{e9}"));
     }
 }

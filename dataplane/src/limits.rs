@@ -21,6 +21,8 @@ pub const POOL_BUFFERS_MAX: usize = 8;
 pub const TAGS_MAX: usize = 65_536;
 /// Longest tag. A longer one is cut: plugins and file names could not take it anyway.
 pub const TAG_BYTES_MAX: usize = 4096;
+/// Bytes of msgpack that one return value of a Lua function may come to: `{[1e9] = 1}` is an array of a billion.
+pub const LUA_RESULT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How often one record may be re-tagged before it is delivered as it is.
 pub const RETAGS_MAX: u32 = 8;
 /// Steps back that one attempt of a regular expression may take beside those that the length of the text grants:

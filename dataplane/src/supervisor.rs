@@ -8,7 +8,7 @@ mod stop;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use config::service::LogLevel;
@@ -107,16 +107,19 @@ pub fn run(
         orders: order_sender.clone(),
         pipeline: Arc::clone(&pipeline),
     });
-    let (report, reports) = std::sync::mpsc::channel();
+    let (report, reports) = mpsc::channel();
     let mut listeners = Some(listeners);
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    let mut gates = Vec::new();
     for (index, inbox) in inboxes.into_iter().enumerate() {
         let cpu = match cores.is_empty() {
             true => None,
             false => Some(cores[index % cores.len()].id),
         };
-        let place =
-            ShardStart { index, cpu, inbox, listeners: listeners.take().unwrap_or_default() };
+        let (gate, opened) = mpsc::channel();
+        gates.push(gate);
+        let listeners = listeners.take().unwrap_or_default();
+        let place = ShardStart { index, cpu, inbox, listeners, opened };
         let (plan, report) = (Arc::clone(&plan), report.clone());
         let thread = std::thread::Builder::new().name(format!("shard-{index}"));
         let thread = thread.spawn(move || {
@@ -128,7 +131,19 @@ pub fn run(
     }
     drop(report);
     drop(plan);
-    stop::wait_for_shards(pipeline.shard_count, &reports)?;
+    if let Err(reason) = stop::wait_for_shards(pipeline.shard_count, &reports) {
+        drop(gates);
+        for thread in threads {
+            let _ = thread.join();
+        }
+        // No shard has run, so no flush is under way.
+        foreign::exit(host, log);
+        return Err(reason);
+    }
+    for gate in gates {
+        // A shard that has ended since says so in its report.
+        let _ = gate.send(());
+    }
     log.info(format_args!("{} shards started", pipeline.shard_count));
     started();
     let stopped = stop::wait_and_stop(&pipeline, &senders, orders, &reports, log)?;
@@ -152,7 +167,7 @@ pub fn run(
 
 /// What a shard tells the supervisor.
 enum Word {
-    /// It has all it needs, and its sources and lanes are about to run.
+    /// It has all it needs, and waits at its gate until all the others have it too.
     Runs,
     /// It has ended, or could not start.
     Ended(Result<ShardReport, String>),
@@ -196,6 +211,8 @@ struct ShardStart {
     cpu: Option<usize>,
     inbox: Inbox<Message>,
     listeners: Vec<(InputId, Listener)>,
+    /// Brings one word when every shard has what it needs, and closes without one when the start has failed.
+    opened: Receiver<()>,
 }
 
 fn open_listeners(pipeline: &Pipeline) -> Result<Vec<(InputId, Listener)>, String> {
@@ -235,11 +252,12 @@ fn start_sinks(
 
 /// The body of a shard's thread.
 fn run_shard(plan: &Plan, start: ShardStart, runs: impl FnOnce()) -> Result<ShardReport, String> {
-    let ShardStart { index, cpu, inbox, listeners } = start;
+    let ShardStart { index, cpu, inbox, listeners, opened } = start;
     let name = format!("shard-{index}");
     let future = async {
         let (engine, sources) = assemble(plan, index, inbox, listeners)?;
         runs();
+        opened.recv().map_err(|_| "another shard could not start")?;
         Ok(drive::run(engine, sources).await)
     };
     executor::run(&name, cpu, future).map_err(|error| probe::explain(&error, plan.senders.len()))?

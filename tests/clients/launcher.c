@@ -1,6 +1,7 @@
 /*
  * Starts a program under conditions that a test asks for:
- *   launcher [--deny-io-uring ERRNO] [--memlock BYTES] [--memlock-now BYTES] [--cpu N] [--user UID] PROGRAM ...
+ *   launcher [--deny-io-uring ERRNO] [--memlock BYTES] [--memlock-now BYTES] [--files N] [--cpu N]
+ *            [--user UID] PROGRAM ...
  *
  * --memlock sets both limits on locked memory, --memlock-now only the one that may be raised again.
  */
@@ -73,6 +74,11 @@ int main(int argc, char **argv)
             limit.rlim_cur = (rlim_t)value;
             if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0)
                 fail("memlock");
+        } else if (strcmp(argv[at], "--files") == 0) {
+            struct rlimit limit = { (rlim_t)value, (rlim_t)value };
+
+            if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+                fail("files");
         } else if (strcmp(argv[at], "--cpu") == 0) {
             pin((int)value);
         } else if (strcmp(argv[at], "--user") == 0) {

@@ -278,11 +278,11 @@ impl Encoder<'_> {
         let mut code = first;
         if (0xd800..0xdc00).contains(&first) {
             code = 0xfffd;
-            let next = self.source.get(self.at..self.at + 2);
-            if next.is_none() {
+            let rest = &self.source[self.at..];
+            if rest.len() < 2 && b"\\u".starts_with(rest) {
                 return Err(JsonError::Incomplete);
             }
-            if next == Some(b"\\u") {
+            if rest.starts_with(b"\\u") {
                 let second = self.hex4(self.at + 2)?;
                 if (0xdc00..0xe000).contains(&second) {
                     code = 0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00);
@@ -450,6 +450,7 @@ mod tests {
             ),
             (r#"["\u00e9\ud83d\ude00\ud800x"]"#, "[\"\u{e9}\u{1f600}\u{fffd}x\"]"),
             (r#"[1e-400, {}, ""]"#, r#"[0, {}, ""]"#),
+            (r#""\ud800""#, "\"\u{fffd}\""),
         ];
         for (json, expected) in table {
             assert_eq!(text(json), Ok(expected.to_owned()), "{json}");
@@ -459,7 +460,9 @@ mod tests {
         {
             assert!(matches!(text(wrong), Err(JsonError::Invalid(_))), "{wrong}");
         }
-        for half in [r#"{"a""#, "[1,", "\"ab", "{\"a\":tr", "[-", "\"\\u00", "", "  "] {
+        for half in
+            [r#"{"a""#, "[1,", "\"ab", "{\"a\":tr", "[-", "\"\\u00", r#""\ud800\"#, "", "  "]
+        {
             assert_eq!(text(half), Err(JsonError::Incomplete), "{half}");
         }
     }

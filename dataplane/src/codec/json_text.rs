@@ -158,6 +158,9 @@ fn text_key(key: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// What a key that is no text has of the levels around it, as a divisor: four keys within each other at most.
+pub const KEY_LEVELS_SHARE: usize = 4;
+
 /// Appends `"key":value`.
 ///
 /// # Errors
@@ -170,10 +173,11 @@ pub fn put_entry(
 ) -> Result<(), TooDeep> {
     match read_head(&mut &key[..]) {
         Some(Head::Str(text) | Head::Bin(text)) => put_string(text, options.unicode, out),
-        // A key of another type is written as its text in quotes, to stay JSON.
+        // A key of another type is written as its text in quotes, to stay JSON. Each key within a key doubles the
+        // backslashes again, so their levels end soon: 300 bytes of them would become gigabytes.
         _ => {
             let mut text = Vec::new();
-            put_level(key, options, levels, &mut text)?;
+            put_level(key, options, levels / KEY_LEVELS_SHARE, &mut text)?;
             put_string(&text, options.unicode, out);
         }
     }
@@ -509,6 +513,16 @@ mod tests {
         let mut allowed = vec![0x91; NESTING_MAX];
         allowed.push(1);
         assert_eq!(json(&allowed).unwrap().len(), 2 * NESTING_MAX + 1);
+    }
+
+    #[test]
+    fn maps_that_are_keys_of_maps_end_before_their_escapes_grow() {
+        // {{7: 0}: 0}
+        let keys = |depth: usize| [vec![0x81; depth], vec![7], vec![0; depth]].concat();
+        assert_eq!(json(&keys(2)).unwrap(), r#"{"{\"7\":0}":0}"#);
+        assert_eq!(json(&keys(4)).unwrap().len(), 47);
+        assert_eq!(json(&keys(5)), Err(TooDeep));
+        assert_eq!(json(&keys(60)), Err(TooDeep));
     }
 
     fn fraction() -> impl Strategy<Value = f64> {

@@ -44,10 +44,14 @@ pub struct Workspace {
     fields: Vec<Field>,
     arena: Vec<u8>,
     new_tag: Vec<u8>,
+    replacement: Vec<u8>,
 }
 
 /// The most an arena keeps between records: one huge record must not hold its memory for ever.
 const ARENA_BYTES_KEPT: usize = 1 << 20;
+
+/// The group of records that stand alone.
+pub const NO_GROUP: &[u8] = &[0x80];
 
 impl Workspace {
     /// The event that the bytes begin with, its fields indexed where it is a record. `None` where they are no event.
@@ -75,6 +79,7 @@ impl Workspace {
 pub struct Record<'a> {
     tag: &'a [u8],
     event: Event<'a>,
+    group: &'a [u8],
     time: EventTime,
     /// The map of which the index was made.
     body: Piece,
@@ -110,8 +115,19 @@ impl<'a> Record<'a> {
         work.arena.clear();
         work.arena.shrink_to(ARENA_BYTES_KEPT);
         let body = Piece { start: 0, end: event.body.len() as u32, home: Home::Body };
+        let (group, time) = (NO_GROUP, event.time);
         let (is_edited, is_changed) = (false, false);
-        Some(Record { tag, event, time: event.time, body, work, is_edited, is_changed })
+        Some(Record { tag, event, group, time, body, work, is_edited, is_changed })
+    }
+
+    /// Says what its group of records has in common: the body of the marker before it.
+    pub fn set_group(&mut self, body: &'a [u8]) {
+        self.group = body;
+    }
+
+    /// What its group of records has in common, a map; an empty one for records that stand alone.
+    pub fn group(&self) -> &'a [u8] {
+        self.group
     }
 
     /// Its tag.
@@ -292,13 +308,19 @@ impl<'a> Record<'a> {
         &mut self.work.new_tag
     }
 
-    /// Its body, a map, as it is now; written to `out` where it lies in pieces.
-    pub fn body<'s>(&'s self, out: &'s mut Vec<u8>) -> &'s [u8] {
+    /// Its body, a map, as it is now; `buffer` is where it is put together, if it must be.
+    pub fn body<'b>(&'b self, buffer: &'b mut Vec<u8>) -> &'b [u8] {
         if !self.is_edited {
             return self.bytes(self.body);
         }
-        self.write_body(out);
-        out
+        buffer.clear();
+        self.write_body(buffer);
+        buffer
+    }
+
+    /// Where a filter puts the events that replace the record. Whoever reads them empties it.
+    pub fn replacement(&mut self) -> &mut Vec<u8> {
+        &mut self.work.replacement
     }
 
     /// The bytes of the event as it came; what was changed is not in them.
@@ -383,8 +405,8 @@ fn index_map(bytes: &[u8], (home, start): (Home, u32), fields: &mut Vec<Field>) 
         _ => return None,
     };
     for _ in 0..count {
-        let middle = at + value_bytes(bytes.get(at..)?)?;
-        let end = middle + value_bytes(bytes.get(middle..)?)?;
+        let middle = at + skip_value(bytes.get(at..)?).ok()?;
+        let end = middle + skip_value(bytes.get(middle..)?).ok()?;
         let piece = |from: usize, to: usize| Piece {
             start: start + from as u32,
             end: start + to as u32,
@@ -394,18 +416,6 @@ fn index_map(bytes: &[u8], (home, start): (Home, u32), fields: &mut Vec<Field>) 
         at = end;
     }
     Some(at)
-}
-
-/// Length of the value that the bytes begin with; short strings and numbers, which nearly all are, at once.
-#[inline]
-fn value_bytes(bytes: &[u8]) -> Option<usize> {
-    let length = match *bytes {
-        [marker @ 0xa0..=0xbf, ..] => 1 + usize::from(marker & 31),
-        [0xd9, length, ..] => 2 + usize::from(length),
-        [0x00..=0x7f, ..] => 1,
-        _ => return skip_value(bytes).ok(),
-    };
-    (length <= bytes.len()).then_some(length)
 }
 
 /// Whether a msgpack value is this string.

@@ -5,6 +5,7 @@ use crate::plugin::descriptor::FilterPlugin;
 mod expect;
 mod grep;
 mod key_pattern;
+mod lua;
 mod modify;
 mod multiline;
 mod nest;
@@ -22,6 +23,7 @@ mod words;
 pub static FILTERS: &[&FilterPlugin] = &[
     &expect::PLUGIN,
     &grep::PLUGIN,
+    &lua::PLUGIN,
     &modify::PLUGIN,
     &multiline::PLUGIN,
     &nest::PLUGIN,

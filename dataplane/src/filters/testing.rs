@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use config::{Problems, Property, Section, SourceMap, Span};
+use config::{Document, Problems, Property, Section, SourceMap, Span};
 
 use crate::codec::json::encode_value;
 use crate::codec::json_text::{JsonOptions, put_json};
@@ -13,6 +13,7 @@ use crate::event::time::{Clock, EventTime};
 use crate::log::Log;
 use crate::plugin::descriptor::{BuildContext, FilterPlugin};
 use crate::plugin::filter::{Filter, FilterCounters, FilterDefinition, FilterPlace, Verdict};
+use crate::plugin::parser::Parsers;
 
 /// The tag of the records.
 pub(crate) const TAG: &[u8] = b"app.web.one";
@@ -35,11 +36,30 @@ fn build(
         shard_count: 1,
         flush_interval: std::time::Duration::from_secs(1),
         json: JsonOptions::default(),
-        parsers: &crate::plugin::parser::Parsers::new(),
+        parsers: &parsers(),
         multiline: crate::plugin::testing::context().multiline,
+        variables: &[("FOO".to_owned(), "bar".to_owned())],
+        directory: std::path::Path::new(""),
     };
     let definition = (plugin.build)(&section, &context, &mut problems);
     (definition, problems.iter().map(|problem| problem.message.clone()).collect())
+}
+
+/// The parsers `json` and `pair` (`key=value`).
+fn parsers() -> Parsers {
+    let mut document = Document::empty();
+    let mut sources = SourceMap::default();
+    let span = Span::new(sources.add("parsers", ""), 0, 0);
+    let pair = [("name", "pair"), ("format", "regex"), ("regex", "^(?<b>[^=]*)=(?<d>.*)$")];
+    for keys in [&[("name", "json"), ("format", "json")][..], &pair] {
+        let mut section = Section::new("PARSER", span);
+        for (key, value) in keys {
+            let (key, value) = ((*key).to_owned(), (*value).to_owned());
+            section.properties.push(Property { key, value, key_span: span, value_span: span });
+        }
+        document.parsers.push(section);
+    }
+    crate::parsers::compile(&document, &mut Problems::default())
 }
 
 const NAME: &[config::KeySpec] = &[config::KeySpec {
@@ -53,10 +73,17 @@ const NAME: &[config::KeySpec] = &[config::KeySpec {
 }];
 
 /// Builds a filter that must be right.
-pub(crate) fn open(plugin: &FilterPlugin, keys: &[(&str, &str)]) -> Box<dyn Filter> {
+pub(crate) fn definition(
+    plugin: &FilterPlugin,
+    keys: &[(&str, &str)],
+) -> Arc<dyn FilterDefinition> {
     let (definition, errors) = build(plugin, keys);
-    let definition = definition.unwrap_or_else(|| panic!("{keys:?}: {errors:?}"));
-    definition.open(&FilterPlace {
+    definition.unwrap_or_else(|| panic!("{keys:?}: {errors:?}"))
+}
+
+/// One shard's part of a filter that must be right.
+pub(crate) fn open(plugin: &FilterPlugin, keys: &[(&str, &str)]) -> Box<dyn Filter> {
+    definition(plugin, keys).open(&FilterPlace {
         shard: 0,
         shard_count: 1,
         log: Log::discard(),

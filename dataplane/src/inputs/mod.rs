@@ -10,6 +10,7 @@ mod sampling;
 mod stdin;
 mod tail;
 mod tcp;
+mod text;
 
 /// Every built-in input, sorted by name.
 pub static INPUTS: &[&InputPlugin] = &[

@@ -1,4 +1,4 @@
-//! `stdin`: JSON values one after another from standard input; its end stops the process.
+//! `stdin`: JSON values one after another from standard input, or lines for a parser; its end stops the process.
 //!
 //! An object is the body of an event, an array a whole event: `[time, body]` or
 //! `[[time, metadata], body]`. What is no JSON costs the rest of its line, not the rest of the buffer.
@@ -11,12 +11,14 @@ use crate::codec::json::{JsonError, JsonKind, encode_value};
 use crate::event::encoder::event_header;
 use crate::event::time::EventTime;
 use crate::event::validate::{Stop, append_events};
+use crate::inputs::text::{LongPieces, PieceParser, Text};
 use crate::limits::{EVENT_BYTES_MAX, READ_BYTES};
 use crate::plugin::descriptor::{BuildContext, InputPlugin, Placement};
 use crate::plugin::input::{
     CloseReason, DropCause, EventSink, Fed, Framer, InputDefinition, InputPlace, InputTag, Next,
     Source,
 };
+use crate::plugin::parser::Parser;
 
 /// The `stdin` input.
 pub static PLUGIN: InputPlugin = InputPlugin {
@@ -32,8 +34,8 @@ config::config_map! {
     pub struct StdinSettings {
         /// Bytes a record may have; 256 KiB are allowed in any case.
         "buffer_size" => buffer_size: Size, default "16000";
-        /// Parser of the text.
-        "parser" => later;
+        /// Parser of the lines; without one, JSON comes.
+        "parser" => parser: String, optional;
     }
 }
 
@@ -44,6 +46,7 @@ const BUFFER_BYTES_MIN: u64 = 16_000;
 
 struct Stdin {
     record_bytes_max: usize,
+    parser: Option<Arc<dyn Parser>>,
 }
 
 fn build(
@@ -51,7 +54,9 @@ fn build(
     context: &BuildContext<'_>,
     problems: &mut Problems,
 ) -> Option<Arc<dyn InputDefinition>> {
+    let parser = context.parsers.of_key(section, "parser", problems);
     let settings = StdinSettings::read(section, context.engine_keys, problems)?;
+    let parser = parser?;
     let Size(bytes) = settings.buffer_size;
     if !(BUFFER_BYTES_MIN..=EVENT_BYTES_MAX as u64 / 8).contains(&bytes) {
         let span = section.get("buffer_size").map(|property| property.value_span);
@@ -59,21 +64,30 @@ fn build(
         problems.push(Problem::error(span, message));
         return None;
     }
-    Some(Arc::new(Stdin { record_bytes_max: (bytes as usize).max(READ_BYTES) }))
+    Some(Arc::new(Stdin { record_bytes_max: (bytes as usize).max(READ_BYTES), parser }))
 }
 
 impl InputDefinition for Stdin {
     fn start(&self, _place: &InputPlace, tag: &InputTag) -> Result<Source, String> {
-        let framer = Values {
-            tag: tag.text.as_bytes().into(),
-            record_bytes_max: self.record_bytes_max,
-            batch: Vec::new(),
-            batch_count: 0,
-            event: Vec::new(),
-            resync: Resync::InStep,
+        let (tag, record_bytes_max) = (tag.text.as_bytes().into(), self.record_bytes_max);
+        let framer: Box<dyn Framer> = match &self.parser {
+            Some(parser) => Box::new(lines(tag, record_bytes_max, Arc::clone(parser))),
+            None => Box::new(Values {
+                tag,
+                record_bytes_max,
+                batch: Vec::new(),
+                batch_count: 0,
+                event: Vec::new(),
+                resync: Resync::InStep,
+            }),
         };
-        Ok(Source::Descriptor(rustix::stdio::raw_stdin(), Box::new(framer)))
+        Ok(Source::Descriptor(rustix::stdio::raw_stdin(), framer))
     }
+}
+
+fn lines(tag: Arc<[u8]>, record_bytes_max: usize, parser: Arc<dyn Parser>) -> Text {
+    let parser = PieceParser::new(parser, None);
+    Text::new(tag, record_bytes_max, b"\n", Some(parser)).with(LongPieces::Skip, Next::StopProcess)
 }
 
 /// Whether the next bytes begin a value.
@@ -202,6 +216,7 @@ mod tests {
     use super::*;
     use crate::codec::msgpack_text::put_text;
     use crate::event::reader::Events;
+    use crate::plugin::parser::{Parsed, ParserScratch};
     use crate::plugin::testing::{NOW, TestSink};
 
     fn values() -> Values {
@@ -242,6 +257,46 @@ mod tests {
         assert_eq!(sink.dropped(DropCause::Malformed), 3);
         assert_eq!(framer.finish(b"{\"e\"", NOW, &mut sink), Next::StopProcess);
         assert_eq!(sink.dropped(DropCause::Malformed), 4);
+    }
+
+    /// Takes what begins with `ok`.
+    #[derive(Debug)]
+    struct TakesOk;
+
+    impl Parser for TakesOk {
+        fn parse(
+            &self,
+            text: &[u8],
+            _now: EventTime,
+            _scratch: &mut ParserScratch,
+            out: &mut Vec<u8>,
+        ) -> Parsed {
+            if !text.starts_with(b"ok") {
+                return Parsed::Unparsed;
+            }
+            out.extend_from_slice(&[0x81, 0xa1, b'p', text.len() as u8]);
+            Parsed::Body { time: Some(EventTime { secs: 7, nanos: 8 }), consumed: text.len() }
+        }
+    }
+
+    #[test]
+    fn lines_are_parsed_and_long_ones_left_out_however_they_are_cut() {
+        let long = "x".repeat(40);
+        let sent = format!("ok\nother\n{long}\n\nok 4\r\n{long}ok\nok end");
+        for size in 1..=sent.len() {
+            let mut framer = lines((*b"t").into(), 20, Arc::new(TakesOk));
+            let (mut sink, mut buffer) = (TestSink::new(), Vec::new());
+            for piece in sent.as_bytes().chunks(size) {
+                buffer.extend_from_slice(piece);
+                let fed = framer.feed(&buffer, NOW, &mut sink, &mut Vec::new()).unwrap();
+                buffer.drain(..fed.consumed);
+            }
+            assert_eq!(framer.finish(&buffer, NOW, &mut sink), Next::StopProcess);
+            let other = format!("{} {{\"log\"=>\"other\"}}", NOW.secs);
+            let expected = ["7 {\"p\"=>2}", &other, "7 {\"p\"=>5}", "7 {\"p\"=>6}"];
+            assert_eq!(bodies(&sink), expected, "{size}");
+            assert_eq!((sink.dropped(DropCause::Oversized), sink.unparsed.len()), (2, 1));
+        }
     }
 
     #[test]

@@ -99,7 +99,14 @@ const fn table() -> [Entry; 256] {
 /// When the value is not whole or not msgpack. A huge array or map that cannot fit is incomplete.
 #[inline]
 pub fn skip_value(bytes: &[u8]) -> Result<usize, SkipError> {
-    Walk::from(0).resume(bytes)
+    // Nearly all keys and values of records are short strings and small numbers: no walk for these.
+    let length = match bytes {
+        [head @ 0xa0..=0xbf, ..] => 1 + usize::from(head & 31),
+        [0xd9, length, ..] => 2 + usize::from(*length),
+        [0x00..=0x7f | 0xc0 | 0xc2 | 0xc3 | 0xe0..=0xff, ..] => 1,
+        _ => return Walk::from(0).resume(bytes),
+    };
+    if length <= bytes.len() { Ok(length) } else { Err(SkipError::Incomplete) }
 }
 
 /// As [`skip_value`], for values that readers will descend into: one that nests deeper than they can is

@@ -38,6 +38,16 @@ pub(super) enum Kind {
     EndsWith(Text),
     /// The value of a key; parts are joined without anything between.
     Equal(Text),
+    /// `multiline on` of `tail`: a record begins with a line that the first parser takes.
+    FirstLine(FirstLine),
+}
+
+/// The parsers of `multiline on`.
+#[derive(Debug)]
+pub(super) struct FirstLine {
+    pub(super) first: Arc<dyn Parser>,
+    /// Parsers of further lines: what they make of one is added to the record.
+    pub(super) others: Vec<Arc<dyn Parser>>,
 }
 
 /// A text to compare with.
@@ -63,6 +73,8 @@ pub(super) enum LineForm {
 #[derive(Debug)]
 pub struct MultilineParsers {
     parsers: Vec<Arc<MultilineParser>>,
+    /// Names of those that have an error, which was told.
+    wrong: Vec<String>,
     /// `multiline_buffer_limit`.
     buffer_bytes_max: usize,
 }
@@ -70,12 +82,17 @@ pub struct MultilineParsers {
 impl MultilineParsers {
     /// The built-in ones, with the limit of what is in the making, in bytes.
     pub fn new(buffer_bytes_max: usize) -> MultilineParsers {
-        MultilineParsers { parsers: builtin::all(), buffer_bytes_max }
+        MultilineParsers { parsers: builtin::all(), wrong: Vec::new(), buffer_bytes_max }
     }
 
     /// Adds one; the first of a name counts.
     pub(super) fn add(&mut self, parser: MultilineParser) {
         self.parsers.push(Arc::new(parser));
+    }
+
+    /// Knows the name of one that has an error.
+    pub(super) fn add_wrong(&mut self, name: &str) {
+        self.wrong.push(name.to_owned());
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Arc<MultilineParser>> {
@@ -100,6 +117,9 @@ impl MultilineParsers {
                     continue;
                 }
                 is_whole = false;
+                if self.wrong.iter().any(|wrong| wrong.eq_ignore_ascii_case(name)) {
+                    continue;
+                }
                 let message = format!("`{key}`: no multiline parser is named `{name}`");
                 let problem = Problem::error(property.value_span, message);
                 let known = self.parsers.iter().map(|parser| parser.name.as_str());
@@ -133,6 +153,29 @@ pub struct Multiline {
 }
 
 impl Multiline {
+    /// Joins by a parser of the first line, as `multiline on` of `tail` does: further lines are added to the last string of
+    /// the record, or, where one of the other parsers takes them, as further keys. Lines before the first are
+    /// records with this key.
+    pub fn by_first_line(
+        first: Arc<dyn Parser>,
+        others: Vec<Arc<dyn Parser>>,
+        key: &str,
+        flush_timeout: Duration,
+        all: &MultilineParsers,
+    ) -> Multiline {
+        let parser = MultilineParser {
+            name: String::new(),
+            kind: Kind::FirstLine(FirstLine { first, others }),
+            content_key: Some(key.as_bytes().to_vec()),
+            pattern_key: None,
+            group_key: None,
+            form: None,
+            flush_timeout,
+        };
+        let parsers = vec![Arc::new(parser)];
+        Multiline { parsers, content_key: None, buffer_bytes_max: all.buffer_bytes_max }
+    }
+
     /// The same, with another key of the content of records.
     pub fn with_content_key(self, key: Option<&str>) -> Multiline {
         Multiline { content_key: key.map(|key| key.as_bytes().to_vec()), ..self }
@@ -157,6 +200,7 @@ impl Multiline {
             (Some(_), _) => parser.content_key.is_none(),
             (None, Kind::Regex(_)) => parser.content_key.is_some(),
             (None, Kind::EndsWith(_) | Kind::Equal(_)) => true,
+            (None, Kind::FirstLine(_)) => false,
         };
         self.parsers.iter().filter(is_unfit).map(|parser| parser.name.as_str())
     }

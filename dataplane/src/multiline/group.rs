@@ -2,6 +2,7 @@
 
 use crate::event::encoder::{close_map, put_str};
 use crate::event::msgpack::{Head, map_entries, read_head};
+use crate::event::record::str_of;
 use crate::event::time::EventTime;
 use crate::limits::{MULTILINE_KEPT_BYTES, MULTILINE_METADATA_MAX};
 use crate::multiline::joiner::{Length, RecordSink};
@@ -19,6 +20,8 @@ pub(super) struct Group {
     /// When a part was last added, nanoseconds.
     pub(super) touched_ns: u64,
     state: State,
+    /// Whether there is content: a record of numbers alone has none.
+    has_text: bool,
     /// The content.
     text: Vec<u8>,
     /// The first record up to the content, and what follows it.
@@ -99,6 +102,7 @@ impl Group {
 
     fn begin(&mut self, state: State, part: &Part<'_>) {
         self.state = state;
+        self.has_text = true;
         self.time = part.time;
         for (kept, bytes) in [
             (&mut self.before, part.before),
@@ -123,6 +127,58 @@ impl Group {
                 add_entry(&mut self.metadata, &[key, value]);
             }
         }
+    }
+
+    /// Begins with a record whose last string goes on.
+    pub(super) fn begin_last_string(&mut self, time: EventTime, body: &[u8]) {
+        let first = Part { time, metadata: EMPTY_MAP, before: body, after: &[] };
+        self.begin(State::Records, &first);
+        self.open_last_string();
+    }
+
+    /// Adds the entries of another record, as long as they fit.
+    pub(super) fn add_entries(&mut self, body: &[u8], bytes_max: usize) -> Room {
+        let length = self.before.len() + self.text.len() + self.after.len();
+        if length + body.len() > bytes_max {
+            return Room::Full(0);
+        }
+        self.close_last_string();
+        for (key, value) in map_entries(body) {
+            add_entry(&mut self.before, &[key, value]);
+        }
+        self.open_last_string();
+        Room::Enough
+    }
+
+    /// Splits the record around its last string, which becomes the content. A record without one gets none.
+    fn open_last_string(&mut self) {
+        let mut at = self.before.len() - head_bytes_after(&self.before);
+        let mut found = None;
+        for (key, value) in map_entries(&self.before) {
+            let start = at + key.len();
+            at = start + value.len();
+            if let Some(text) = str_of(value) {
+                found = Some((start, at, at - text.len()));
+            }
+        }
+        self.has_text = found.is_some();
+        let Some((start, end, text)) = found else { return };
+        self.text.extend_from_slice(&self.before[text..end]);
+        self.after.extend_from_slice(&self.before[end..]);
+        self.before.truncate(start);
+    }
+
+    fn close_last_string(&mut self) {
+        if self.has_text {
+            put_str(&mut self.before, &self.text);
+        }
+        self.before.append(&mut self.after);
+        self.text.clear();
+    }
+
+    /// Whether there is a string to add lines to.
+    pub(super) fn has_text(&self) -> bool {
+        self.has_text
     }
 
     /// Adds a line, behind a line feed where there is none before it. An empty line is a line feed.
@@ -160,7 +216,9 @@ impl Group {
         }
         let out = sink.begin(self.time, &self.metadata);
         out.extend_from_slice(&self.before);
-        put_str(out, &self.text);
+        if self.has_text {
+            put_str(out, &self.text);
+        }
         out.extend_from_slice(&self.after);
         sink.end(length);
         for kept in [&mut self.text, &mut self.before, &mut self.after, &mut self.metadata] {
@@ -169,6 +227,13 @@ impl Group {
             }
         }
     }
+}
+
+/// Bytes of a map behind its head.
+fn head_bytes_after(map: &[u8]) -> usize {
+    let mut rest = map;
+    read_head(&mut rest);
+    rest.len()
 }
 
 /// Adds an entry, key and value, to an encoded map.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use crate::event::encoder::{put_map_len, put_str, put_str_len};
 use crate::event::msgpack::{Head, map_entries, read_head};
+use crate::event::record::str_of;
 use crate::event::time::EventTime;
 use crate::limits::MULTILINE_GROUPS_MAX;
 use crate::multiline::cri::CriLine;
-use crate::multiline::definition::{Kind, LineForm, Multiline, MultilineParser, Text};
+use crate::multiline::definition::{FirstLine, Kind, LineForm, Multiline, MultilineParser, Text};
 use crate::multiline::docker;
 use crate::multiline::group::{First, Group, Part, Room};
 use crate::multiline::rules::{Rules, Step};
@@ -123,8 +124,8 @@ impl Joiner {
         Stream { groups, last: 0 }
     }
 
-    /// Takes a line, without its line feed and as it stands. An empty one that no parser takes is passed over, as in
-    /// Fluent Bit, unless there is a carriage return.
+    /// Takes a line, without its line feed. A carriage return at its end is no part of it, but alone it is a line. An
+    /// empty line that no parser takes is passed over. Both are so in Fluent Bit.
     pub fn take_line(
         &mut self,
         stream: &mut Stream,
@@ -132,21 +133,26 @@ impl Joiner {
         now: EventTime,
         sink: &mut dyn RecordSink,
     ) {
-        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        let text = line.strip_suffix(b"\r").filter(|text| !text.is_empty()).unwrap_or(line);
         let Joiner { plan, scratch, minute, body } = self;
         let bytes_max = plan.buffer_bytes_max;
         let context = &mut Context { now, bytes_max, scratch, minute, sink };
         let whole = Line { text, metadata: NO_METADATA, time: now };
         let taken = ask(&plan.parsers, stream, |parser, groups| match &parser.form {
             Some(form) => take_formed(parser, form, whole, groups, body, context),
-            None => take_text(parser, text, groups, context),
+            None => match &parser.kind {
+                Kind::FirstLine(lines) => take_further(lines, parser, text, groups, body, context),
+                _ => take_text(parser, text, groups, context),
+            },
         });
         if taken == Taken::Yes {
             return;
         }
         self.flush(stream, sink);
-        if !line.is_empty() {
-            let first = self.plan.parsers.first().and_then(|parser| parser.content_key.as_deref());
+        let first = self.plan.parsers.first();
+        let keeps_empty = first.is_some_and(|first| matches!(first.kind, Kind::FirstLine(_)));
+        if !text.is_empty() || keeps_empty {
+            let first = first.and_then(|parser| parser.content_key.as_deref());
             put_lone(first, text, sink.begin(now, NO_METADATA));
             sink.end(Length::Whole);
         }
@@ -329,6 +335,47 @@ fn take_text(
     step(rules, text, &mut groups[0], &first, context)
 }
 
+/// Takes a line by the parser of the first one, or as one that follows.
+fn take_further(
+    lines: &FirstLine,
+    parser: &MultilineParser,
+    text: &[u8],
+    groups: &mut [Group],
+    body: &mut Vec<u8>,
+    context: &mut Context<'_>,
+) -> Taken {
+    let group = &mut groups[0];
+    body.clear();
+    if let Parsed::Body { time, .. } = lines.first.parse(text, context.now, context.scratch, body) {
+        group.finish(Length::Whole, context.sink);
+        group.begin_last_string(time.unwrap_or(context.now), body);
+        group.touched_ns = context.now.unix_nanos();
+        return Taken::Yes;
+    }
+    if !group.is_pending() {
+        return Taken::No;
+    }
+    group.touched_ns = context.now.unix_nanos();
+    let is_parsed = lines.others.iter().any(|other| {
+        let parsed = other.parse(text, context.now, context.scratch, body);
+        matches!(parsed, Parsed::Body { .. })
+    });
+    if !is_parsed && !group.has_text() {
+        put_map_len(body, 1);
+        put_str(body, parser.content_key.as_deref().unwrap_or(CONTENT_KEY));
+        put_str(body, text);
+    }
+    let room = if body.is_empty() {
+        group.add_line(text, false, context.bytes_max)
+    } else {
+        group.add_entries(body, context.bytes_max)
+    };
+    if room != Room::Enough {
+        group.finish(Length::Truncated, context.sink);
+    }
+    Taken::Yes
+}
+
 /// Takes a record by its content.
 fn take_map(
     parser: &MultilineParser,
@@ -345,7 +392,7 @@ fn take_map(
             let group = group_of(groups, found.group, context);
             return step(rules, text, group, &First::Record(part), context);
         }
-        Kind::EndsWith(_) if text.is_empty() => return Taken::No,
+        Kind::FirstLine(_) => return Taken::No,
         Kind::EndsWith(Text { text: end, is_negated }) => text.ends_with(end) != *is_negated,
         Kind::Equal(Text { text: wanted, is_negated }) => {
             (found.pattern.unwrap_or(text) == wanted) != *is_negated
@@ -470,11 +517,4 @@ fn find<'a>(body: &'a [u8], content_key: &[u8], parser: &MultilineParser) -> Loo
         }
     }
     looked
-}
-
-fn str_of(value: &[u8]) -> Option<&[u8]> {
-    match read_head(&mut &value[..]) {
-        Some(Head::Str(text)) => Some(text),
-        _ => None,
-    }
 }

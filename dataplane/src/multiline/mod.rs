@@ -1,6 +1,6 @@
 //! Multiline: lines or records that belong together become one record.
 //!
-//! Reading order: [`definition`] (what a parser is), [`builtin`] and [`settings`] (where parsers come from), [`rules`] (the
+//! Reading order: [`definition`] (what a parser is), [`builtin`] with [`plain`] and [`settings`] (where parsers come from), [`rules`] (the
 //! state machine of regular expressions), [`group`] (a record that is being put together), [`joiner`] (how a
 //! line or record finds its parser), [`cri`], [`docker`] and [`stamp`] (the lines of containers).
 //!
@@ -34,9 +34,12 @@ mod definition;
 mod docker;
 mod group;
 mod joiner;
+mod plain;
 mod rules;
 mod settings;
 mod stamp;
+#[cfg(test)]
+mod tests;
 
 pub use definition::{Multiline, MultilineParsers};
 pub use joiner::{Joiner, Length, Record, RecordSink, Stream};

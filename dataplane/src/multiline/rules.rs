@@ -5,11 +5,45 @@ use crate::codec::regex::{Captures, Found, Regex};
 /// The state in which a record begins.
 const START: &str = "start_state";
 
+/// Says whether a line matches an expression; `None` leaves it to the expression.
+pub(super) type Plain = fn(&[u8]) -> Option<bool>;
+
+/// What a line is matched with.
+#[derive(Clone, Debug)]
+pub(super) struct Matcher {
+    regex: Regex,
+    /// The same by hand, for text of one line.
+    plain: Option<Plain>,
+}
+
+impl Matcher {
+    pub(super) fn new(regex: Regex, plain: Option<Plain>) -> Matcher {
+        Matcher { regex, plain }
+    }
+
+    /// A search that is cut off matches not.
+    fn matches(&self, text: &[u8], lines: Lines, captures: &mut Captures) -> bool {
+        let plain = self.plain.filter(|_| lines == Lines::One);
+        plain.and_then(|plain| plain(text)).unwrap_or_else(|| self.search(text, captures))
+    }
+
+    fn search(&self, text: &[u8], captures: &mut Captures) -> bool {
+        self.regex.search(text, captures) == Found::Match
+    }
+}
+
+/// How many lines a text has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lines {
+    One,
+    Many,
+}
+
 /// One rule: in these states, a line that matches leads to the next state.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) from: Vec<String>,
-    pub(super) regex: Regex,
+    pub(super) matcher: Matcher,
     /// Nothing where no rule follows.
     pub(super) next: String,
 }
@@ -23,7 +57,7 @@ impl Rule {
 /// Compiled rules, in the order of the configuration.
 #[derive(Debug)]
 pub(super) struct Rules {
-    regexes: Vec<Regex>,
+    matchers: Vec<Matcher>,
     /// Rules that begin a record.
     starts: Vec<usize>,
     /// For each rule, the rules that continue a record after it; those that begin one are not among them.
@@ -58,19 +92,22 @@ impl Rules {
             starts: starts.collect(),
             continuations: continuations.collect(),
             ends: ends.collect(),
-            regexes: rules.iter().map(|rule| rule.regex.clone()).collect(),
+            matchers: rules.iter().map(|rule| rule.matcher.clone()).collect(),
         }
     }
 
-    /// What a line is after the current rule, if there is one. A search that is cut off matches not.
+    /// What a line is after the current rule, if there is one.
     pub(super) fn step(
         &self,
         current: Option<usize>,
         line: &[u8],
         captures: &mut Captures,
     ) -> Option<Step> {
-        let mut matches =
-            |rule: &&usize| self.regexes[**rule].search(line, captures) == Found::Match;
+        let lines = match memchr::memchr(b'\n', line) {
+            Some(_) => Lines::Many,
+            None => Lines::One,
+        };
+        let mut matches = |rule: &&usize| self.matchers[**rule].matches(line, lines, captures);
         let next = current.map(|rule| self.continuations[rule].as_slice()).unwrap_or_default();
         if let Some(rule) = next.iter().find(&mut matches) {
             return Some(Step::Continues(*rule));

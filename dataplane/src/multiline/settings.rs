@@ -10,7 +10,7 @@ use crate::codec::regex::Regex;
 use crate::multiline::definition::{
     FLUSH_TIMEOUT, Kind, LineForm, MultilineParser, MultilineParsers, Text,
 };
-use crate::multiline::rules::{Rule, Rules};
+use crate::multiline::rules::{Matcher, Rule, Rules};
 use crate::plugin::parser::Parsers;
 
 config::config_map! {
@@ -49,19 +49,19 @@ pub fn compile(
     let mut all = MultilineParsers::new(buffer_bytes_max);
     for section in &document.multiline_parsers {
         // Without these the section was refused when it was read.
-        if section.get("name").is_none() || section.get("type").is_none() {
+        let Some(name) = section.get("name").filter(|_| section.get("type").is_some()) else {
             continue;
+        };
+        let Some(parser) = parser(section, parsers, problems) else {
+            all.add_wrong(&name.value);
+            continue;
+        };
+        if all.get(&parser.name).is_some() {
+            let message =
+                format!("multiline parser `{}` exists already: this one is not used", parser.name);
+            warn(section, "name", message, problems);
         }
-        if let Some(parser) = parser(section, parsers, problems) {
-            if all.get(&parser.name).is_some() {
-                let message = format!(
-                    "multiline parser `{}` exists already: this one is not used",
-                    parser.name
-                );
-                warn(section, "name", message, problems);
-            }
-            all.add(parser);
-        }
+        all.add(parser);
     }
     all
 }
@@ -160,7 +160,7 @@ fn rules(
         match Regex::new(expression) {
             Ok(regex) => rules.push(Rule {
                 from: from.split(',').map(|state| state.trim().to_owned()).collect(),
-                regex,
+                matcher: Matcher::new(regex, None),
                 next: next.first().cloned().unwrap_or_default(),
             }),
             Err(error) => {

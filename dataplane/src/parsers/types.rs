@@ -127,7 +127,9 @@ fn float(value: &[u8]) -> f64 {
     let special = [("infinity", f64::INFINITY), ("inf", f64::INFINITY), ("nan", f64::NAN)];
     let named = special.iter().find(|(name, _)| starts_with(rest, name.as_bytes()));
     let text = std::str::from_utf8(&rest[..end]).unwrap_or_default();
-    let number = named.map_or_else(|| text.parse().unwrap_or(0.0), |(_, number)| *number);
+    let number = named.map_or_else(|| text.parse().ok(), |(_, number)| Some(*number));
+    // A sign alone is no number, and what is none is 0, not -0.
+    let Some(number) = number else { return 0.0 };
     if is_negative { -number } else { number }
 }
 
@@ -168,9 +170,12 @@ mod tests {
             ("", 0.0),
             ("1e-2e", 0.01),
             ("inf", f64::INFINITY),
+            ("-0", -0.0),
+            ("-x", 0.0),
+            ("-.", 0.0),
         ];
         for (text, expected) in floats {
-            assert_eq!(float(text.as_bytes()), expected, "{text}");
+            assert_eq!(float(text.as_bytes()).to_bits(), expected.to_bits(), "{text}");
         }
     }
 }

@@ -61,6 +61,7 @@ pub fn build(
         json,
         parsers: &parsers,
         multiline: &multiline,
+        document,
         problems: &mut *problems,
     };
     builder.refuse_what_comes_later(document);
@@ -108,6 +109,7 @@ struct Builder<'a> {
     json: JsonOptions,
     parsers: &'a Parsers,
     multiline: &'a MultilineParsers,
+    document: &'a Document,
     problems: &'a mut Problems,
 }
 
@@ -144,6 +146,8 @@ impl<'a> Builder<'a> {
             json: self.json,
             parsers: self.parsers,
             multiline: self.multiline,
+            variables: &self.document.variables,
+            directory: &self.document.directory,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What every built-in plugin says of itself, for help texts, for placement and for building it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use config::{KeySpec, Problems, Section};
@@ -79,4 +80,8 @@ pub struct BuildContext<'a> {
     pub parsers: &'a Parsers,
     /// The multiline parsers of the configuration.
     pub multiline: &'a MultilineParsers,
+    /// Variables that the configuration defines, by name.
+    pub variables: &'a [(String, String)],
+    /// Directory of the main file; for [`config::beside`].
+    pub directory: &'a Path,
 }

@@ -1,6 +1,6 @@
 //! The filter seam: a filter sees one record at a time, may change it, and says what becomes of it.
 //!
-//! All filters of a chain see a record while it is in L1 (`shard/chain.rs` runs them); the record is written once,
+//! All filters of a chain see a record while it is in L1 (`shard/chain/` runs them); the record is written once,
 //! after the last of them, and not at all when none of them changed it.
 //!
 //! A filter that holds records keeps a [`FilterStream`] for each input and tag. What a stream gives back goes on at
@@ -34,13 +34,13 @@ pub struct FilterPlace {
     pub fail: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// The part of a filter that one shard owns.
+/// The part of a filter that one shard owns. One that holds records opens streams, and these are asked in its place:
+/// none of its other methods is called.
 pub trait Filter {
     /// A batch of records of one tag begins.
     fn begin_batch(&mut self, _clock: Clock) {}
 
     /// Looks at one record. What it changes, the filters behind it see changed.
-    /// A filter that opens streams is not asked: they are.
     fn apply(&mut self, _record: &mut Record<'_>) -> Verdict {
         Verdict::Keep
     }
@@ -151,8 +151,10 @@ pub struct FilterCounters {
     pub dropped_records: u64,
     /// Records it re-tagged; the original went on too where it was kept.
     pub retagged_records: u64,
-    /// Copies it added: re-tagged records whose original was kept.
+    /// Records it added: re-tagged ones whose original was kept, and what one was split into, but for the first.
     pub added_records: u64,
+    /// Records it failed on; they went on as they came.
+    pub failed_records: u64,
     /// Records it would have re-tagged once too often, or when too many waited; they went on as they were.
     pub refused_retags: u64,
     /// Records it took to hold.
@@ -171,6 +173,7 @@ impl FilterCounters {
         self.dropped_records += other.dropped_records;
         self.retagged_records += other.retagged_records;
         self.added_records += other.added_records;
+        self.failed_records += other.failed_records;
         self.refused_retags += other.refused_retags;
         self.held_records += other.held_records;
         self.given_records += other.given_records;
@@ -181,7 +184,7 @@ impl FilterCounters {
     }
 }
 
-/// `dropped 3 records, re-tagged 2, added 1, held 9, gave back 4; unparsed 2`
+/// `dropped 3 records, re-tagged 2, added 1, failed on 4, held 9, gave back 4; unparsed 2`
 impl fmt::Display for FilterCounters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -189,6 +192,9 @@ impl fmt::Display for FilterCounters {
             "dropped {} records, re-tagged {}, added {}",
             self.dropped_records, self.retagged_records, self.added_records
         )?;
+        if self.failed_records > 0 {
+            write!(f, ", failed on {}", self.failed_records)?;
+        }
         if self.held_records > 0 {
             write!(f, ", held {}, gave back {}", self.held_records, self.given_records)?;
         }
@@ -207,8 +213,13 @@ pub enum Verdict {
     Keep,
     /// Is gone, counted by the filter.
     Drop,
+    /// Goes on as it came, because the filter could not do its work on it: counted.
+    Fail,
     /// Is held by the stream, which gives something back for it later.
     Held,
+    /// Is replaced by so many events, which [`Record::replacement`] was given: whole, and in the stored form. The
+    /// filters behind see each of them. Streams give back instead.
+    Replace(u32),
     /// Enters the pipeline again under the tag that [`Record::new_tag`] was given.
     Retag(Original),
 }

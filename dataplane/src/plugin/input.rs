@@ -215,6 +215,9 @@ pub trait EventSink {
     /// Counts records that passed as they were because the parser of the input could not take them.
     fn count_unparsed(&mut self, _why: Unparsed, _record_count: u64) {}
 
+    /// Counts records of several lines that met `multiline_buffer_limit`.
+    fn count_truncated(&mut self, _record_count: u64) {}
+
     /// Whether this input may go on reading.
     fn flow(&self) -> Flow;
 }

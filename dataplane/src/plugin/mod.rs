@@ -9,5 +9,4 @@ pub mod filter;
 pub mod input;
 pub mod output;
 pub mod parser;
-#[cfg(test)]
-pub(crate) mod testing;
+pub mod testing;

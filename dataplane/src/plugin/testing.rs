@@ -1,5 +1,5 @@
 //! A sink over plain vectors and a connection without a socket, so that inputs are tested without a
-//! shard.
+//! shard: here, and by the fuzz targets beside the crate.
 //!
 //! The sink is as strict as the seam allows: a batch gets exactly the room that was asked for,
 //! stands behind foreign bytes, and must hold as many whole events as are committed.
@@ -47,6 +47,12 @@ pub struct TestSink {
     bytes: Vec<u8>,
 }
 
+impl Default for TestSink {
+    fn default() -> TestSink {
+        TestSink::new()
+    }
+}
+
 impl TestSink {
     /// An empty one, open for more.
     pub fn new() -> TestSink {
@@ -58,7 +64,8 @@ impl TestSink {
     pub fn events(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let batches = self.batches.iter();
         let events = batches.flat_map(|(tag, bytes, _)| {
-            Events::new(bytes).map(|event| (tag.clone(), event.unwrap().bytes.to_vec()))
+            Events::new(bytes)
+                .map(|event| (tag.clone(), event.expect("checked at the commit").bytes.to_vec()))
         });
         events.collect()
     }
@@ -153,6 +160,8 @@ pub fn context() -> BuildContext<'static> {
         json: crate::codec::json_text::JsonOptions::default(),
         parsers: &PARSERS,
         multiline: &MULTILINE,
+        variables: &[],
+        directory: std::path::Path::new(""),
     }
 }
 

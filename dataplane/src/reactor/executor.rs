@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Bytes glommio registers for its own buffers. The default of 10 MiB a core is for direct I/O, unused here.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
@@ -20,11 +21,14 @@ pub fn run<F>(name: &str, cpu: Option<usize>, future: F) -> io::Result<F::Output
 where
     F: Future,
 {
-    let placement = match cpu {
-        Some(cpu) => Placement::Fixed(cpu),
-        None => Placement::Unbound,
-    };
-    let executor = LocalExecutorBuilder::new(placement)
+    if let Some(cpu) = cpu {
+        // glommio reads files to pin a thread, and panics where there are no descriptors left for them. Threads that
+        // the executor starts inherit this.
+        let mut only = CpuSet::new();
+        only.set(cpu);
+        sched_setaffinity(None, &only)?;
+    }
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name(name)
         .io_memory(IO_MEMORY_BYTES)
         .preempt_timer(PREEMPT_TIMER)

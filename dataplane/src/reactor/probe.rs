@@ -25,6 +25,12 @@ pub fn explain(error: &io::Error, shard_count: usize) -> String {
              `ulimit -l {need}`, or `LimitMEMLOCK={need}K` in the systemd unit, or run fewer `--shards`"
         );
     }
+    if error.raw_os_error() == Some(libc::EMFILE) {
+        return format!(
+            "the limit on open files is too low for {shard_count} shards: raise it with `ulimit -n`, or \
+             `LimitNOFILE=` in the systemd unit, or run fewer `--shards`"
+        );
+    }
     format!("io_uring cannot be set up: {error}")
 }
 

@@ -207,8 +207,7 @@ async fn take_messages(engine: Rc<Engine>) {
 async fn drain(engine: &Rc<Engine>) {
     let drained = async {
         engine.progress.wait_until(|| engine.running_sources.get() == 0).await;
-        engine.shard.borrow_mut().release_all();
-        engine.shard.borrow_mut().seal_all();
+        engine.end_records();
         engine.shard.borrow_mut().scheduler().begin_stopping(monotonic_ns());
         engine.pump();
         loop {
@@ -237,6 +236,14 @@ async fn drain(engine: &Rc<Engine>) {
 }
 
 impl Engine {
+    /// No more records will come: what is held goes on, and what is open is sealed.
+    fn end_records(&self) {
+        let mut shard = self.shard.borrow_mut();
+        shard.tell_time(clock());
+        shard.release_all();
+        shard.seal_all();
+    }
+
     /// Takes messages and hands out tasks until there is nothing to do now. Called after every unit
     /// of work; costs one atomic load when there is nothing.
     pub fn pump(self: &Rc<Self>) {

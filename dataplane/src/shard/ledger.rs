@@ -12,7 +12,7 @@ pub struct InputLedger {
     pub in_records: u64,
     /// Bytes of events appended.
     pub in_bytes: u64,
-    /// Records added by filters that re-tag and keep.
+    /// Records added by filters that re-tag and keep, or split.
     pub added_records: u64,
     /// Records every output they were routed to has taken.
     pub delivered_records: u64,
@@ -21,6 +21,8 @@ pub struct InputLedger {
     /// Records that passed although a parser of the input or of a filter could not take them, by [`Unparsed`]; one
     /// that two could not take counts twice.
     pub unparsed: [u64; Unparsed::ALL.len()],
+    /// Records of several lines that met their limit.
+    pub truncated_records: u64,
     /// Records a filter dropped.
     pub filtered_records: u64,
     /// Records filters took to hold.
@@ -33,6 +35,8 @@ pub struct InputLedger {
     pub lost: [u64; Lost::ALL.len()],
     /// Records still held when the account was closed.
     pub left_records: u64,
+    /// Connections closed at once because too many were open; nobody knows what they would have sent.
+    pub refused_connections: u64,
 }
 
 impl InputLedger {
@@ -47,6 +51,8 @@ impl InputLedger {
         self.given_records += other.given_records;
         self.unrouted_records += other.unrouted_records;
         self.left_records += other.left_records;
+        self.refused_connections += other.refused_connections;
+        self.truncated_records += other.truncated_records;
         for (mine, theirs) in self.dropped.iter_mut().zip(other.dropped) {
             *mine += theirs;
         }
@@ -112,7 +118,15 @@ impl fmt::Display for InputLedger {
             write!(f, " ({})", causes.join(", "))?;
         }
         write!(f, " + left {}", self.left_records)?;
-        Unparsed::fmt_counts(&self.unparsed, f)
+        Unparsed::fmt_counts(&self.unparsed, f)?;
+        match self.truncated_records {
+            0 => {}
+            count => write!(f, "; truncated {count}")?,
+        }
+        match self.refused_connections {
+            0 => Ok(()),
+            count => write!(f, "; refused connections {count}"),
+        }
     }
 }
 
@@ -136,6 +150,8 @@ mod tests {
         assert!(ledger.to_string().ends_with(" + left 1; unparsed 2"));
         ledger.unparsed = [2, 1];
         assert!(ledger.to_string().ends_with("; unparsed 3 (runaway expressions 1)"));
+        ledger.truncated_records = 1;
+        assert!(ledger.to_string().ends_with(" 1); truncated 1"));
         (ledger.held_records, ledger.given_records, ledger.delivered_records) = (5, 2, 4);
         assert!(ledger.holds());
         assert!(ledger.to_string().starts_with("in 10 = delivered 4 + joined 3 + dropped 2 ("));
@@ -143,9 +159,12 @@ mod tests {
         assert!(ledger.holds());
         assert!(ledger.to_string().starts_with("in 13 = delivered 10 + dropped 2 ("));
         (ledger.held_records, ledger.given_records, ledger.delivered_records) = (1, 1, 7);
+        ledger.refused_connections = 2;
+        assert!(ledger.to_string().ends_with(" 1); truncated 1; refused connections 2"));
         let mut twice = ledger.clone();
         twice.add(&ledger);
         assert_eq!((twice.in_records, twice.dropped_records()), (20, 4));
+        assert_eq!(twice.refused_connections, 4);
         assert!(twice.holds());
     }
 }

@@ -213,6 +213,11 @@ impl Shard {
         self.chain.counters()
     }
 
+    /// Counts a connection that was closed because too many were open.
+    pub fn refuse_connection(&mut self, input: InputId) {
+        self.ledgers[usize::from(input.0)].refused_connections += 1;
+    }
+
     /// The account of an input so far.
     pub fn ledger(&self, input: InputId) -> &InputLedger {
         &self.ledgers[usize::from(input.0)]

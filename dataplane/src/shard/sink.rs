@@ -87,6 +87,10 @@ impl EventSink for ShardSink<'_> {
         ledger.dropped[cause as usize] += record_count;
     }
 
+    fn count_truncated(&mut self, record_count: u64) {
+        self.shard.ledgers[usize::from(self.input.0)].truncated_records += record_count;
+    }
+
     fn count_unparsed(&mut self, why: Unparsed, record_count: u64) {
         self.shard.ledgers[usize::from(self.input.0)].unparsed[why as usize] += record_count;
     }

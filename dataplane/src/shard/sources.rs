@@ -278,6 +278,7 @@ async fn accept(
             Ok(Some((descriptor, peer))) => {
                 let total: usize = loads.iter().map(|load| load.load(Ordering::Relaxed)).sum();
                 if total >= CONNECTIONS_MAX {
+                    engine.shard_now().refuse_connection(id);
                     log.warn(format_args!(
                         "connection from {peer} closed: {CONNECTIONS_MAX} are open already"
                     ));

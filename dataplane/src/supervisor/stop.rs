@@ -175,6 +175,12 @@ pub(super) fn say_the_law(pipeline: &Pipeline, stopped: &Stopped, log: &Log) -> 
     }
     for (filter, counters) in pipeline.filters.iter().zip(&stopped.filters) {
         log.debug(format_args!("filter {}: {counters}", filter.name));
+        if counters.failed_records > 0 {
+            log.warn(format_args!(
+                "filter {}: failed on {} records, which went on as they came",
+                filter.name, counters.failed_records
+            ));
+        }
         if counters.refused_retags > 0 {
             log.warn(format_args!(
                 "filter {}: {} records would have been re-tagged more than {RETAGS_MAX} times, or were too many at once, \

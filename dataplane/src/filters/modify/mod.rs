@@ -66,8 +66,11 @@ impl Name {
         Name { text: text.as_bytes().to_vec(), encoded: encoded_str(text) }
     }
 
+    #[inline]
     fn is(&self, key: &[u8]) -> bool {
-        text_of(key) == Some(self.text.as_slice())
+        // Equal bytes are equal keys, and a short string has one form that anyone writes.
+        key == self.encoded.as_slice()
+            || !matches!(key, [0xa0..=0xbf, ..]) && text_of(key) == Some(self.text.as_slice())
     }
 
     fn begins(&self, key: &[u8]) -> bool {

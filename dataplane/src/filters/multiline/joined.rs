@@ -1,27 +1,53 @@
 //! Records of one stream on their way through multiline parsers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::event::record::Record;
 use crate::event::time::{Clock, EventTime};
 use crate::filters::multiline::Wait;
+use crate::log::Log;
 use crate::multiline::{Joiner, Length, Record as Part, RecordSink, Stream};
 use crate::plugin::filter::{FilterStream, Given, Held, Verdict};
 
-/// What the joiner keeps of a stream; the joiner is that of all streams of the shard.
+/// Time between two lines about records that met their limit.
+const TRUNCATED_PAUSE_NS: u64 = 60_000_000_000;
+
+/// What all streams of a shard share.
+pub(super) struct Shared {
+    joiner: RefCell<Joiner>,
+    /// The body of a record that a filter before this one has changed.
+    body: RefCell<Vec<u8>>,
+    log: Log,
+    truncated_said_ns: Cell<Option<u64>>,
+}
+
+impl Shared {
+    pub(super) fn new(joiner: Joiner, log: Log) -> Rc<Shared> {
+        let (joiner, body) = (RefCell::new(joiner), RefCell::default());
+        Rc::new(Shared { joiner, body, log, truncated_said_ns: Cell::new(None) })
+    }
+
+    fn say_truncated(&self, clock: Clock) {
+        let said = self.truncated_said_ns.get();
+        if said.is_none_or(|said| clock.monotonic_ns - said >= TRUNCATED_PAUSE_NS) {
+            self.truncated_said_ns.set(Some(clock.monotonic_ns));
+            self.log.warn("multiline message truncated due to buffer limit");
+        }
+    }
+}
+
+/// What the joiner keeps of a stream.
 pub(super) struct JoinedStream {
-    joiner: Rc<RefCell<Joiner>>,
+    shared: Rc<Shared>,
     stream: Stream,
     wait: Wait,
-    /// The body of a record that a filter before this one has changed.
-    body: Vec<u8>,
 }
 
 impl JoinedStream {
-    pub(super) fn new(joiner: Rc<RefCell<Joiner>>, wait: Wait) -> JoinedStream {
-        let stream = joiner.borrow().stream();
-        JoinedStream { joiner, stream, wait, body: Vec::new() }
+    pub(super) fn new(shared: Rc<Shared>, wait: Wait) -> JoinedStream {
+        let stream = shared.joiner.borrow().stream();
+        JoinedStream { shared, stream, wait }
     }
 }
 
@@ -48,19 +74,21 @@ fn stamp(clock: Clock) -> EventTime {
 
 impl FilterStream for JoinedStream {
     fn apply(&mut self, record: &mut Record<'_>, clock: Clock, given: &mut Given) -> Verdict {
-        self.body.clear();
-        let part = Part {
-            time: record.time(),
-            metadata: record.metadata(),
-            body: record.body(&mut self.body),
-        };
-        let mut joiner = self.joiner.borrow_mut();
+        let mut body = self.shared.body.borrow_mut();
+        body.clear();
+        body.shrink_to(BODY_BYTES_KEPT);
+        let part =
+            Part { time: record.time(), metadata: record.metadata(), body: record.body(&mut body) };
+        let truncated_before = given.truncated_count();
+        let mut joiner = self.shared.joiner.borrow_mut();
         joiner.take_record(&mut self.stream, &part, stamp(clock), &mut Joined(given));
+        if given.truncated_count() > truncated_before {
+            self.shared.say_truncated(clock);
+        }
         Verdict::Held
     }
 
     fn end_batch(&mut self, _clock: Clock, given: &mut Given) {
-        self.body.shrink_to(BODY_BYTES_KEPT);
         if self.wait == Wait::Batch {
             self.give_all(given);
         }
@@ -68,12 +96,12 @@ impl FilterStream for JoinedStream {
 
     fn give_due(&mut self, clock: Clock, given: &mut Given) {
         let Wait::Idle(idle) = self.wait else { return };
-        let mut joiner = self.joiner.borrow_mut();
+        let mut joiner = self.shared.joiner.borrow_mut();
         joiner.flush_idle(&mut self.stream, stamp(clock), idle, &mut Joined(given));
     }
 
     fn give_all(&mut self, given: &mut Given) {
-        self.joiner.borrow_mut().flush(&mut self.stream, &mut Joined(given));
+        self.shared.joiner.borrow_mut().flush(&mut self.stream, &mut Joined(given));
     }
 
     fn held(&self) -> Held {
@@ -86,5 +114,5 @@ impl FilterStream for JoinedStream {
     }
 }
 
-/// What a stream keeps of the memory for one body.
-const BODY_BYTES_KEPT: usize = 4096;
+/// What is kept of the memory for one body.
+const BODY_BYTES_KEPT: usize = 1 << 20;

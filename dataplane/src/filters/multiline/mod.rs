@@ -6,14 +6,13 @@
 mod joined;
 mod partial;
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::{CommaList, Problem, Problems, Section, Settings, Size};
 
-use crate::filters::multiline::joined::JoinedStream;
+use crate::filters::multiline::joined::{JoinedStream, Shared};
 use crate::filters::multiline::partial::{PartialStream, Warning};
 use crate::multiline::{Joiner, Multiline};
 use crate::plugin::descriptor::{BuildContext, FilterPlugin};
@@ -144,9 +143,9 @@ impl FilterDefinition for MultilineFilter {
         let wait = self.wait;
         match &self.by {
             By::Parsers(multiline) => {
-                let joiner = Rc::new(RefCell::new(Joiner::new(Arc::clone(multiline))));
+                let shared = Shared::new(Joiner::new(Arc::clone(multiline)), place.log.clone());
                 Box::new(Streams(move || {
-                    Box::new(JoinedStream::new(Rc::clone(&joiner), wait)) as _
+                    Box::new(JoinedStream::new(Rc::clone(&shared), wait)) as _
                 }))
             }
             By::Marks { content_key } => {
@@ -165,5 +164,38 @@ struct Streams<F>(F);
 impl<F: Fn() -> Box<dyn FilterStream>> Filter for Streams<F> {
     fn open_stream(&self) -> Option<Box<dyn FilterStream>> {
         Some((self.0)())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filters::testing::{errors, open};
+
+    #[test]
+    fn settings_that_join_nothing_are_refused() {
+        for (keys, error) in [
+            (&[][..], "`multiline` needs `multiline.parser`"),
+            (
+                &[("multiline.parser", "jave")],
+                "`multiline.parser`: no multiline parser is named `jave`",
+            ),
+            (
+                &[("mode", "partial_message")],
+                "`mode partial_message` needs `multiline.key_content`",
+            ),
+            (
+                &[("mode", "partial_message"), ("multiline.key_content", "log"), ("buffer", "off")],
+                "`mode partial_message` needs `buffer on`",
+            ),
+        ] {
+            assert_eq!(errors(&PLUGIN, keys), [error]);
+        }
+        assert_eq!(
+            errors(&PLUGIN, &[("multiline.parser", "java"), ("debug_flush", "on")]).len(),
+            1
+        );
+        let streams = open(&PLUGIN, &[("multiline.parser", "docker, cri"), ("debug_flush", "off")]);
+        assert!(streams.open_stream().is_some());
     }
 }

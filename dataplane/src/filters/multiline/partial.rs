@@ -18,6 +18,9 @@ use crate::plugin::filter::{FilterStream, Given, Held, Verdict};
 /// Keys that begin so are marks.
 const MARK: &[u8] = b"partial_";
 
+/// Messages whose memory a stream keeps.
+const SPARE_MAX: usize = 4;
+
 /// The messages of one stream that are not whole.
 pub(super) struct PartialStream {
     content_key: Arc<[u8]>,
@@ -86,14 +89,13 @@ impl PartialStream {
     }
 
     fn give(&mut self, at: usize, given: &mut Given) {
-        let mut message = self.messages.remove(at);
+        let message = self.messages.remove(at);
         let Message { time, metadata, body, text, .. } = &message;
         let out = given.begin(*time, metadata);
         out.extend_from_slice(body);
         put_str(out, text);
         given.end();
-        if message.memory_bytes() <= MULTILINE_KEPT_BYTES && self.spare.is_empty() {
-            message.text.clear();
+        if message.memory_bytes() <= MULTILINE_KEPT_BYTES && self.spare.len() < SPARE_MAX {
             self.spare.push(message);
         }
     }
@@ -188,5 +190,90 @@ impl FilterStream for PartialStream {
         let bytes: usize = self.messages.iter().map(Message::held_bytes).sum();
         let due_ns = self.messages.iter().map(|message| message.due_ns).min();
         Held { bytes: bytes as u64, due_ns }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::codec::json::encode_value;
+    use crate::codec::json_text::{JsonOptions, put_json};
+    use crate::event::encoder::event_header;
+    use crate::event::reader::Events;
+    use crate::event::record::Workspace;
+
+    fn stream() -> PartialStream {
+        let wait = Wait::Idle(Duration::from_millis(500));
+        PartialStream::new(b"log".as_slice().into(), wait, Warning::new(Log::discard()))
+    }
+
+    fn at(milliseconds: u64) -> Clock {
+        Clock { now: EventTime::default(), monotonic_ns: milliseconds * 1_000_000 }
+    }
+
+    fn apply(stream: &mut PartialStream, json: &str, clock: Clock, given: &mut Given) -> Verdict {
+        let mut bytes = Vec::new();
+        event_header(&mut bytes, EventTime { secs: 1, nanos: 2 });
+        encode_value(json.as_bytes(), &mut bytes).unwrap();
+        let event = Events::new(&bytes).next().unwrap().unwrap();
+        let mut work = Workspace::default();
+        let mut record = Record::new(b"t", event, &mut work).unwrap();
+        stream.apply(&mut record, clock, given)
+    }
+
+    fn part(id: u32, text: &str) -> String {
+        format!(
+            "{{\"log\":\"{text}\",\"partial_message\":true,\"partial_id\":\"{id}\",\"id\":{id}}}"
+        )
+    }
+
+    fn records(given: &mut Given) -> Vec<String> {
+        let mut records = Vec::new();
+        for event in Events::new(given.bytes()) {
+            let mut json = Vec::new();
+            put_json(event.unwrap().body, JsonOptions::default(), &mut json).unwrap();
+            records.push(String::from_utf8(json).unwrap());
+        }
+        assert_eq!(records.len() as u64, given.record_count());
+        given.clear();
+        records
+    }
+
+    #[test]
+    fn each_message_waits_for_its_own_parts() {
+        let (mut stream, mut given) = (stream(), Given::default());
+        for (id, text, ms) in [(1, "a", 0), (2, "x", 100), (1, "b", 300)] {
+            assert_eq!(apply(&mut stream, &part(id, text), at(ms), &mut given), Verdict::Held);
+        }
+        assert_eq!(stream.held().due_ns, Some(600_000_000));
+        stream.give_due(at(599), &mut given);
+        assert!(given.bytes().is_empty());
+        stream.give_due(at(700), &mut given);
+        assert_eq!(records(&mut given), [r#"{"id":2,"log":"x"}"#]);
+        stream.give_all(&mut given);
+        assert_eq!(records(&mut given), [r#"{"id":1,"log":"ab"}"#]);
+        assert_eq!(stream.held(), Held::default());
+    }
+
+    #[test]
+    fn messages_are_bounded_in_number_and_length() {
+        let (mut stream, mut given) = (stream(), Given::default());
+        for id in 0..=PARTIAL_MESSAGES_MAX as u32 {
+            apply(&mut stream, &part(id, "a"), at(0), &mut given);
+        }
+        assert_eq!(given.truncated_count(), 1);
+        assert_eq!(records(&mut given), [r#"{"id":0,"log":"a"}"#]);
+        let long = "y".repeat(PARTIAL_BYTES_MAX / 2 - 100);
+        for _ in 0..3 {
+            apply(&mut stream, &part(7, &long), at(0), &mut given);
+        }
+        assert_eq!(given.truncated_count(), 1);
+        let cut = records(&mut given);
+        assert_eq!(cut.len(), 1);
+        assert!(cut[0].len() > PARTIAL_BYTES_MAX - 1_000 && cut[0].len() < PARTIAL_BYTES_MAX);
+        stream.give_all(&mut given);
+        assert_eq!(records(&mut given).len(), PARTIAL_MESSAGES_MAX);
     }
 }

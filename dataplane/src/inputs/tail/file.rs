@@ -9,12 +9,14 @@ use std::path::PathBuf;
 
 use crate::event::time::EventTime;
 use crate::inputs::tail::gzip::{Filled, Gzip, is_gzip_name};
+use crate::inputs::tail::joined::LineJoiner;
 use crate::inputs::tail::lines::{Remainder, divide, leading_zeros, whole_characters};
 use crate::inputs::tail::parsed::{LineParser, LinePlace};
 use crate::inputs::tail::spread::{Given, MARKER_BYTES, Marker, Place};
 use crate::kernel::newline::{EmptyLines, FrameOptions, LineTemplate, frame_lines};
 use crate::limits::READ_BYTES;
 use crate::log::Log;
+use crate::multiline::Stream;
 use crate::plugin::input::{DropCause, EventSink, Flow};
 use crate::reactor::file::{FileId, OpenFile, Patience, Read};
 
@@ -76,6 +78,8 @@ pub struct Visit<'a> {
     pub log: &'a Log,
     /// What lines are parsed with.
     pub parser: Option<&'a mut LineParser>,
+    /// What lines are joined with.
+    pub joiner: Option<&'a mut LineJoiner>,
 }
 
 /// How a visit ended.
@@ -111,6 +115,8 @@ pub struct TailedFile {
     pub file: OpenFile,
     tag: Vec<u8>,
     template: LineTemplate,
+    /// What its lines are joined to, where they are.
+    stream: Option<Box<Stream>>,
     place: Place,
     position: Position,
     /// Bytes after the place that are known to hold no newline.
@@ -146,6 +152,7 @@ impl TailedFile {
             file: found.file,
             tag,
             template,
+            stream: None,
             place: start.place,
             position: Position::LineStart,
             unfinished_bytes: 0,
@@ -339,6 +346,9 @@ impl TailedFile {
 
     /// The file was truncated and what was read is gone: starts again at its head, and says what was lost.
     fn restart(&mut self, visit: &mut Visit<'_>, size: u64, unread_bytes: u64) {
+        if let Some(joiner) = &mut visit.joiner {
+            self.flush_joined(joiner, visit.sink);
+        }
         let lost_bytes = match self.position {
             Position::LineStart => unread_bytes,
             // Its one line was counted when it became too long.
@@ -396,7 +406,13 @@ impl TailedFile {
     }
 
     /// Appends the events of whole lines; `at` is where they begin after the place.
-    fn frame(&self, lines: &[u8], at: u64, visit: &mut Visit<'_>) -> Taken {
+    fn frame(&mut self, lines: &[u8], at: u64, visit: &mut Visit<'_>) -> Taken {
+        if let Some(joiner) = &mut visit.joiner {
+            let (stream, place) = self.joined(joiner, at, visit.rules.empty_lines);
+            let (bytes, flow) = joiner.take_lines(stream, lines, &place, visit.stamp, visit.sink);
+            joiner.report_truncated(visit.now_ns, visit.log, visit.sink);
+            return Taken { bytes, flow };
+        }
         if let Some(parser) = &mut visit.parser {
             let place = LinePlace {
                 template: &self.template,
@@ -441,6 +457,9 @@ impl TailedFile {
         );
         match visit.rules.long_lines {
             LongLines::Truncate => {
+                if let Some(joiner) = &mut visit.joiner {
+                    self.flush_joined(joiner, visit.sink);
+                }
                 let front = whole_characters(&block[..limit]);
                 let room = self.template.event_bytes_max(front.len());
                 let batch = visit.sink.open(&self.tag, room);
@@ -504,7 +523,11 @@ impl TailedFile {
         {
             return;
         }
-        if let Some(parser) = &mut visit.parser {
+        if let Some(joiner) = &mut visit.joiner {
+            let whole = [&*line, b"\n"].concat();
+            let (stream, place) = self.joined(joiner, 0, visit.rules.empty_lines);
+            joiner.take_lines(stream, &whole, &place, visit.stamp, visit.sink);
+        } else if let Some(parser) = &mut visit.parser {
             parser.take_line(line, &self.template, self.place.offset, *visit.stamp);
             parser.hand_on(&self.tag, visit.sink);
         } else {
@@ -515,6 +538,43 @@ impl TailedFile {
         self.place.offset += length as u64;
         self.place.marker = Marker::of(&[self.place.marker.bytes(), line].concat());
         self.unfinished_bytes = 0;
+    }
+}
+
+/// Joined lines.
+impl TailedFile {
+    /// Whether lines of it wait for more.
+    pub fn is_joining(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.is_pending())
+    }
+
+    /// What is in the making of it, and what is the same for lines from so many bytes after the place on.
+    fn joined(
+        &mut self,
+        joiner: &LineJoiner,
+        at: u64,
+        empty_lines: EmptyLines,
+    ) -> (&mut Stream, LinePlace<'_>) {
+        let stream = self.stream.get_or_insert_with(|| Box::new(joiner.stream()));
+        let (template, tag) = (&self.template, self.tag.as_slice());
+        (stream, LinePlace { template, tag, empty_lines, offset: self.place.offset + at })
+    }
+
+    /// Delivers what is in the making of it.
+    pub fn flush_joined(&mut self, joiner: &mut LineJoiner, sink: &mut dyn EventSink) {
+        let (stream, place) = self.joined(joiner, 0, EmptyLines::Keep);
+        joiner.flush(stream, &place, sink);
+    }
+
+    /// Delivers what nothing was added to for long. Returns when the rest is due, by the clock of `now`.
+    pub fn flush_idle(
+        &mut self,
+        joiner: &mut LineJoiner,
+        now: EventTime,
+        sink: &mut dyn EventSink,
+    ) -> Option<u64> {
+        let (stream, place) = self.joined(joiner, 0, EmptyLines::Keep);
+        joiner.flush_idle(stream, &place, now, sink)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `tail`: follows files by their names' patterns and turns each line into an event.
 //!
 //! Reading order: [`pattern`] and [`find`] (which files there are), [`spread`] (which shard reads which),
-//! [`turns`] (what a shard does in a turn), [`file`](self::file) (one file) with [`lines`], [`parsed`] and [`gzip`], [`sweep`] (what is done
+//! [`turns`] (what a shard does in a turn), [`file`](self::file) (one file) with [`lines`], [`parsed`], [`joined`] with [`joins`], and [`gzip`], [`sweep`] (what is done
 //! by the clock), [`tag`].
 //!
 //! Differences from Fluent Bit, all on purpose: a line that is too long is skipped and counted, and its file
@@ -12,6 +12,8 @@
 mod file;
 mod find;
 mod gzip;
+mod joined;
+mod joins;
 mod lines;
 mod parsed;
 mod pattern;
@@ -36,6 +38,7 @@ use crate::inputs::tail::tag::TagMaker;
 use crate::inputs::tail::turns::TailTurns;
 use crate::kernel::newline::{EmptyLines, LineTemplate};
 use crate::limits::EVENT_BYTES_MAX;
+use crate::multiline::Multiline;
 use crate::plugin::descriptor::{BuildContext, InputPlugin, Placement};
 use crate::plugin::input::{InputDefinition, InputPlace, InputTag, Source};
 use crate::plugin::parser::Parser;
@@ -122,16 +125,16 @@ config::config_map! {
         "db.journal_mode" => later "WAL";
         /// Compares names in the database.
         "db.compare_filename" => later "false";
-        /// Joins lines by parsers.
-        "multiline" => later "false";
+        /// Joins lines by parsers: of the first line, and of others.
+        "multiline" => multiline: bool, default "false";
         /// Wait for the rest of a record of several lines.
-        "multiline_flush" => later "4";
+        "multiline_flush" => multiline_flush: Seconds, default "4";
         /// Parser of the first line of a record.
-        "parser_firstline" => later;
-        /// Parsers of further lines.
-        "parser_" => later;
-        /// Multiline parsers.
-        "multiline.parser" => later;
+        "parser_firstline" => parser_firstline: String, optional;
+        /// Parsers of further lines: `parser_1`, `parser_2`...
+        "parser_" => parser_others: String, repeat;
+        /// Multiline parsers that join lines, in this order, between commas.
+        "multiline.parser" => multiline_parser: CommaList, repeat;
         /// Encoding of the files.
         "unicode.encoding" => later;
         /// Encoding of the files.
@@ -146,6 +149,7 @@ pub struct TailPlan {
     exclude: Exclusions,
     tag_regex: Option<Regex>,
     parser: Option<Arc<dyn Parser>>,
+    multiline: Option<Arc<Multiline>>,
     line_key: String,
     path_key: Option<String>,
     offset_key: Option<String>,
@@ -188,9 +192,14 @@ fn build(
     problems: &mut Problems,
 ) -> Option<Arc<dyn InputDefinition>> {
     let parser = context.parsers.of_key(section, "parser", problems);
+    let multiline = context.multiline.of_key(section, "multiline.parser", problems);
     let settings = TailSettings::read(section, context.engine_keys, problems)?;
-    let plan = plan(&settings, section, context.shard_count, parser?, problems)?;
-    Some(Arc::new(TailDefinition(Arc::new(plan))))
+    let plan = plan(&settings, section, context.shard_count, problems);
+    let by_first_line = joins::by_first_line(&settings, section, context, problems);
+    let (parser, multiline, by_first_line, plan) = (parser?, multiline?, by_first_line?, plan?);
+    joins::check(multiline.as_ref(), by_first_line.as_ref(), section, problems)?;
+    let multiline = multiline.or(by_first_line).map(Arc::new);
+    Some(Arc::new(TailDefinition(Arc::new(TailPlan { parser, multiline, ..plan }))))
 }
 
 /// Checks what one key alone cannot know.
@@ -198,7 +207,6 @@ fn plan(
     settings: &TailSettings,
     section: &Section,
     shard_count: usize,
-    parser: Option<Arc<dyn Parser>>,
     problems: &mut Problems,
 ) -> Option<TailPlan> {
     let errors_before = problems.error_count();
@@ -256,7 +264,8 @@ fn plan(
         patterns: patterns.into(),
         exclude: Exclusions::parse(&settings.exclude_path.clone().unwrap_or_default().0),
         tag_regex: tag_regex.ok().flatten(),
-        parser,
+        parser: None,
+        multiline: None,
         line_key: settings.key.clone(),
         path_key: settings.path_key.clone(),
         offset_key: settings.offset_key.clone(),

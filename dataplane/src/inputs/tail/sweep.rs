@@ -142,7 +142,11 @@ impl TailTurns {
                 sink,
                 log: &self.log,
                 parser: self.parser.as_mut(),
+                joiner: self.joiner.as_mut(),
             });
+        }
+        if let Some(joiner) = self.joiner.as_mut().filter(|_| slot.tailed.is_joining()) {
+            slot.tailed.flush_joined(joiner, sink);
         }
         let left = slot.tailed.file.state().ok().filter(|state| state.link_count > 0);
         let rest = left

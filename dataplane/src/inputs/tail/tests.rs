@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use config::Problems;
@@ -60,6 +60,8 @@ impl Bench {
             json: crate::codec::json_text::JsonOptions::default(),
             parsers: &parsers,
             multiline: crate::plugin::testing::context().multiline,
+            variables: &[],
+            directory: Path::new(""),
         };
         let mut problems = Problems::default();
         let definition = (PLUGIN.build)(&section, &context, &mut problems);

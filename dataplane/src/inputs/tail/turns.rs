@@ -14,6 +14,7 @@ use crate::event::time::EventTime;
 use crate::inputs::tail::TailPlan;
 use crate::inputs::tail::file::{TailedFile, Visit, Visited};
 use crate::inputs::tail::find::{Finder, Met};
+use crate::inputs::tail::joined::LineJoiner;
 use crate::inputs::tail::parsed::LineParser;
 use crate::inputs::tail::pattern::{Appearance, Spot};
 use crate::inputs::tail::spread::{Age, AllAtEnd, Choice, Given};
@@ -88,6 +89,7 @@ pub struct TailTurns {
     pub(super) watch_complaint: Reported,
     pub(super) buffer: Vec<u8>,
     pub(super) parser: Option<LineParser>,
+    pub(super) joiner: Option<LineJoiner>,
     /// Files that were changed and renamed, while changes are taken.
     changed: Changed,
 }
@@ -122,6 +124,7 @@ impl TailTurns {
         TailTurns {
             finder: Finder::new(Arc::clone(&plan), shard, log.clone()),
             parser: plan.parser.clone().map(LineParser::new),
+            joiner: plan.multiline.clone().map(LineJoiner::new),
             plan,
             shard,
             log,
@@ -346,7 +349,10 @@ impl TurnInput for TailTurns {
         self.sweep(now_ns, &mut stamp, sink);
         // Paused, files are only looked after: what has left its name by the end of the pause is open then.
         let flow = match sink.flow() {
-            Flow::Open => self.read_ready(now_ns, &mut stamp, sink),
+            Flow::Open => {
+                self.flush_idle(now_ns, now, sink);
+                self.read_ready(now_ns, &mut stamp, sink)
+            }
             Flow::Paused => Flow::Paused,
         };
         if let Some(turn) = self.end_of_process(now_ns, &mut stamp, sink) {
@@ -365,6 +371,10 @@ impl TurnInput for TailTurns {
 
     fn wake_descriptor(&self) -> Option<RawFd> {
         self.watcher.as_ref().map(Watcher::descriptor)
+    }
+
+    fn finish(&mut self, _now: EventTime, sink: &mut dyn EventSink) {
+        self.flush_joined(sink);
     }
 }
 
@@ -386,7 +396,11 @@ impl TailTurns {
                 sink,
                 log: &self.log,
                 parser: self.parser.as_mut(),
+                joiner: self.joiner.as_mut(),
             });
+            if let Some(joiner) = self.joiner.as_mut().filter(|_| slot.tailed.is_joining()) {
+                joiner.wait_for(key, now_ns);
+            }
             match visited {
                 Visited::More(byte_count) => {
                     self.ready.push_back(key);
@@ -434,8 +448,10 @@ impl TailTurns {
                 sink,
                 log: &self.log,
                 parser: self.parser.as_mut(),
+                joiner: self.joiner.as_mut(),
             });
         }
+        self.flush_joined(sink);
         match self.plan.spread.reached_end() {
             AllAtEnd::Yes => {
                 self.log.info("all files are read to their end, stopping (`exit_on_eof`)");
@@ -454,7 +470,8 @@ impl TailTurns {
         let sweep = (!self.files.is_empty()).then(|| self.sweep.next_ns());
         // Without watches the other shards' gifts are only seen by looking.
         let poll = (self.sweep_pause() == POLL).then(|| now_ns + POLL.as_nanos() as u64);
-        let due_ns = vacancies.chain(sweep).chain(poll).min().unwrap_or(u64::MAX);
+        let joined = self.joiner.as_ref().and_then(LineJoiner::look_ns);
+        let due_ns = vacancies.chain(sweep).chain(poll).chain(joined).min().unwrap_or(u64::MAX);
         let due_ns = due_ns.min(self.finder.next_walk_ns());
         Turn::Sleep(Duration::from_nanos(due_ns.saturating_sub(now_ns).max(100_000)))
     }

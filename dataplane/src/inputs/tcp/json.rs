@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::codec::json::{JsonError, JsonKind, encode_value, room_for};
 use crate::event::encoder::{HEADER_BYTES, event_header, put_map_len, put_str};
 use crate::event::time::EventTime;
-use crate::inputs::tcp::{PIECE_BYTES, too_long};
+use crate::inputs::text::{BATCH_BYTES, too_long};
 use crate::limits::READ_BYTES;
 use crate::log::Log;
 use crate::plugin::input::{CloseReason, DropCause, EventSink, Fed, Framer, Next, OpenBatch};
@@ -80,7 +80,7 @@ impl Json {
     ) -> (usize, Stop) {
         let overhead = HEADER_BYTES + ARRAY_KEY.len() + 8 + self.source.len();
         let room_each = room_for(window_bytes.min(bytes.len())) + overhead;
-        let OpenBatch { bytes: out, room_bytes } = sink.open(&self.tag, room_each.max(PIECE_BYTES));
+        let OpenBatch { bytes: out, room_bytes } = sink.open(&self.tag, room_each.max(BATCH_BYTES));
         let limit = out.len() + room_bytes;
         let (mut at, mut record_count, mut scalar_count) = (0, 0, 0);
         let stop = loop {

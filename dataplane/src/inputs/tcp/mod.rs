@@ -6,19 +6,18 @@
 //! records before a broken one, or lose text at the end of a connection, this input does not.
 
 mod json;
-mod text;
 
 use std::sync::Arc;
 
 use config::{Problem, Problems, Section, Settings, Value};
 
 use crate::inputs::tcp::json::{Complaint, Json};
-use crate::inputs::tcp::text::{PieceParser, Text};
+use crate::inputs::text::{PieceParser, Text};
 use crate::log::Log;
 use crate::plugin::descriptor::{BuildContext, InputPlugin, Placement};
 use crate::plugin::input::{
-    CloseReason, DropCause, EventSink, Framer, InputDefinition, InputPlace, InputTag,
-    ListenAddress, Peer, Sharing, Source, StreamInput,
+    Framer, InputDefinition, InputPlace, InputTag, ListenAddress, Peer, Sharing, Source,
+    StreamInput,
 };
 use crate::plugin::parser::Parser;
 
@@ -218,14 +217,6 @@ impl StreamInput for TcpInput {
         let complain = Complaint { log: self.log.clone(), peer: peer.address.clone() };
         Box::new(Json::new(tag, record_bytes_max, source, complain))
     }
-}
-
-/// Room asked for at a time: enough for many records, and little enough to fill a chunk to its end.
-const PIECE_BYTES: usize = 64 * 1024;
-
-fn too_long(bytes_max: usize, sink: &mut dyn EventSink) -> CloseReason {
-    sink.drop_records(DropCause::Oversized, 1);
-    CloseReason(format!("a record is longer than {bytes_max} bytes: raise `buffer_size`"))
 }
 
 #[cfg(test)]

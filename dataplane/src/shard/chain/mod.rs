@@ -17,8 +17,8 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use crate::chunk::InputId;
-use crate::event::reader::Event;
-use crate::event::record::{Record, Workspace};
+use crate::event::reader::{Event, EventKind};
+use crate::event::record::{NO_GROUP, Record, Workspace};
 use crate::event::time::Clock;
 use crate::flush::watermark::Change;
 use crate::limits::{RETAGGED_BYTES_MAX, RETAGS_MAX};
@@ -48,6 +48,8 @@ pub struct Chain {
     streams: Vec<Streams>,
     /// Buffers of stages that are over.
     spare: Vec<Given>,
+    /// Buffers for events that replace records, one for each filter at work that splits.
+    replacements: Vec<Vec<u8>>,
 }
 
 impl Chain {
@@ -183,13 +185,19 @@ impl Chain {
             run: Run::default(),
             tail: None,
         };
-        let stage = Stage { filters, tag: tag.as_bytes(), origin: batch.origin, clock };
+        let (tag, origin) = (tag.as_bytes(), batch.origin);
+        let mut stage = Stage { filters, tag, group: NO_GROUP, origin, clock };
         let mut at = 0;
         while at < batch.bytes.len() {
             let event = self.work.read_event(&batch.bytes[at..]);
             let event = event.expect("inputs append whole v2 events");
             let start = at;
             at += event.bytes.len();
+            match event.kind {
+                EventKind::Log => {}
+                EventKind::GroupStart => stage.group = event.body,
+                EventKind::GroupEnd => stage.group = NO_GROUP,
+            }
             match self.pass(&stage, event, &mut target, holding.as_mut()) {
                 Fate::Untouched => target.extend_run(start..at),
                 Fate::Placed | Fate::Gone => {}
@@ -286,10 +294,12 @@ impl Chain {
     /// Counts what a stream gave back, and charges what it holds now to the meter of its input.
     fn account(&mut self, shard: &mut Shard, stream: &mut Stream, given: &Given) {
         let input = stream.origin.input;
-        self.counters[usize::from(stream.filter.0)].given_records += given.record_count();
-        self.counters[usize::from(stream.filter.0)].truncated_records += given.truncated_count();
+        let counters = &mut self.counters[usize::from(stream.filter.0)];
+        counters.given_records += given.record_count();
+        counters.truncated_records += given.truncated_count();
         let at = usize::from(input.0);
         shard.ledgers[at].given_records += given.record_count();
+        shard.ledgers[at].truncated_records += given.truncated_count();
         let before = std::mem::replace(&mut stream.held, stream.state.held());
         let change = match (before.bytes, stream.held.bytes) {
             (before, now) if now > before => shard.meters[at].add(now - before),
@@ -312,9 +322,12 @@ impl Chain {
 }
 
 /// What is the same for all records of a batch on their way to the next filter that holds, or to the end.
+#[derive(Clone, Copy)]
 struct Stage<'s> {
     filters: &'s [FilterId],
     tag: &'s [u8],
+    /// What the group of the records has in common.
+    group: &'s [u8],
     origin: Origin,
     clock: Clock,
 }
@@ -338,29 +351,36 @@ impl Chain {
         target: &mut Target<'_>,
         holding: Option<&mut Holding>,
     ) -> Fate {
-        let Chain { filters, counters, work, waiting, .. } = self;
-        let Some(mut record) = Record::of_indexed(stage.tag, event, work) else {
+        let Some(mut record) = Record::of_indexed(stage.tag, event, &mut self.work) else {
             let Some(Holding { stream, given, .. }) = holding else { return Fate::Untouched };
             // What is held must not leave its group.
             stream.state.give_all(given);
             given.passing().extend_from_slice(event.bytes);
             return Fate::Placed;
         };
-        let mut heed = |verdict,
-                        id: FilterId,
-                        record: &mut Record<'_>,
-                        ledger: &mut InputLedger| {
-            heed(verdict, &mut counters[usize::from(id.0)], record, waiting, stage.origin, ledger)
-        };
-        for id in stage.filters {
-            let verdict = filters[usize::from(id.0)].apply(&mut record);
-            if heed(verdict, *id, &mut record, target.ledger()).is_break() {
+        record.set_group(stage.group);
+        let (waiting, origin) = (&mut self.waiting, stage.origin);
+        for (position, id) in stage.filters.iter().enumerate() {
+            let verdict = self.filters[usize::from(id.0)].apply(&mut record);
+            let counters = &mut self.counters[usize::from(id.0)];
+            if let Verdict::Replace(count @ 1..) = verdict {
+                counters.added_records += u64::from(count) - 1;
+                target.ledger().added_records += u64::from(count) - 1;
+                let buffer = self.replacements.pop().unwrap_or_default();
+                let events = std::mem::replace(record.replacement(), buffer);
+                let behind = Stage { filters: &stage.filters[position + 1..], ..*stage };
+                self.pass_all(&behind, &events, count, target, holding);
+                self.keep_replacement(events);
+                return Fate::Gone;
+            }
+            if heed(verdict, counters, &mut record, waiting, origin, target.ledger()).is_break() {
                 return Fate::Gone;
             }
         }
         if let Some(Holding { stream, given, .. }) = holding {
             let verdict = stream.state.apply(&mut record, stage.clock, given);
-            if heed(verdict, stream.filter, &mut record, target.ledger()).is_break() {
+            let counters = &mut self.counters[usize::from(stream.filter.0)];
+            if heed(verdict, counters, &mut record, waiting, origin, target.ledger()).is_break() {
                 return Fate::Gone;
             }
             record.write(given.passing());
@@ -372,7 +392,39 @@ impl Chain {
         target.write(&record);
         Fate::Placed
     }
+
+    /// Lets the filters behind one that replaced a record see what it made of it.
+    fn pass_all(
+        &mut self,
+        stage: &Stage<'_>,
+        events: &[u8],
+        count: u32,
+        target: &mut Target<'_>,
+        mut holding: Option<&mut Holding>,
+    ) {
+        if stage.filters.is_empty() && holding.is_none() {
+            return target.place_apart(events, count);
+        }
+        let mut at = 0;
+        while at < events.len() {
+            let event = self.work.read_event(&events[at..]);
+            let event = event.expect("filters make whole v2 events");
+            at += event.bytes.len();
+            if let Fate::Untouched = self.pass(stage, event, target, holding.as_deref_mut()) {
+                target.place_apart(event.bytes, 1);
+            }
+        }
+    }
+
+    fn keep_replacement(&mut self, mut events: Vec<u8>) {
+        events.clear();
+        events.shrink_to(REPLACEMENT_BYTES_KEPT);
+        self.replacements.push(events);
+    }
 }
+
+/// What a buffer of replacements keeps between records.
+const REPLACEMENT_BYTES_KEPT: usize = 1 << 20;
 
 /// Counts what a filter said of a record, and says whether the record goes on.
 fn heed(
@@ -385,7 +437,12 @@ fn heed(
 ) -> ControlFlow<()> {
     match verdict {
         Verdict::Keep => ControlFlow::Continue(()),
-        Verdict::Drop => {
+        Verdict::Fail => {
+            counters.failed_records += 1;
+            ControlFlow::Continue(())
+        }
+        // Nothing in its place is a drop.
+        Verdict::Drop | Verdict::Replace(_) => {
             counters.dropped_records += 1;
             ledger.filtered_records += 1;
             ControlFlow::Break(())

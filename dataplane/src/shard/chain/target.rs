@@ -67,6 +67,12 @@ impl Target<'_> {
         self.place(1, record.room_bytes(), |out| record.write(out));
     }
 
+    /// Copies events that are no part of the batch.
+    pub(super) fn place_apart(&mut self, events: &[u8], record_count: u32) {
+        self.copy_run();
+        self.place(record_count, events.len(), |out| out.extend_from_slice(events));
+    }
+
     fn place(&mut self, record_count: u32, room_bytes: usize, put: impl FnOnce(&mut Vec<u8>)) {
         if record_count == 0 {
             return;
