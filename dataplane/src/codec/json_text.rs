@@ -196,17 +196,22 @@ pub fn put_unsigned(out: &mut Vec<u8>, number: u64) {
     if number >= 100_000_000 {
         return put_integer(out, number);
     }
-    // Fours of digits, then pairs, then digits, the first in the lowest byte.
-    let fours = (number / 10_000) | ((number % 10_000) << 32);
-    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
-    let pairs = hundreds | (fours - hundreds * 100) << 16;
-    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
-    let digits = tens | (pairs - tens * 10) << 8;
+    let digits = eight_digits(number);
     let zeros = (digits.trailing_zeros() / 8).min(7);
     let text = digits >> (8 * zeros) | 0x3030_3030_3030_3030;
     let end = out.len() + 8 - zeros as usize;
     out.extend_from_slice(&text.to_le_bytes());
     out.truncate(end);
+}
+
+/// The eight digits of a number below 10^8, as numbers, the first in the lowest byte.
+#[inline]
+fn eight_digits(number: u64) -> u64 {
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let pairs = hundreds | (fours - hundreds * 100) << 16;
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | (pairs - tens * 10) << 8
 }
 
 const TWO_TO_63: f64 = 9_223_372_036_854_775_808.0;
@@ -287,22 +292,29 @@ fn put_decimal(number: f64, out: &mut Vec<u8>) -> bool {
     if number < 0.0 {
         out.push(b'-');
     }
-    let mut buffer = itoa::Buffer::new();
-    let text = buffer.format(digits).as_bytes();
-    let text = &text[..text.iter().rposition(|digit| *digit != b'0').map_or(1, |last| last + 1)];
+    // The first digit in the lowest byte.
+    let low = u128::from(eight_digits(digits % 100_000_000)) << 64;
+    let text = low | u128::from(eight_digits(digits / 100_000_000));
+    let length = 16 - (text.leading_zeros() / 8) as usize;
+    let text = (text | 0x3030_3030_3030_3030_3030_3030_3030_3030).to_le_bytes();
     match usize::try_from(digits_before) {
+        // A point between the digits.
+        Ok(before @ 1..16) if before < length => {
+            let end = out.len() + length + 1;
+            let mut row = [0; 17];
+            row[..16].copy_from_slice(&text);
+            row.copy_within(before..16, before + 1);
+            row[before] = b'.';
+            out.extend_from_slice(&row);
+            out.truncate(end);
+        }
         Ok(before @ 1..) => {
-            let (whole, fraction) = text.split_at(before.min(text.len()));
-            out.extend_from_slice(whole);
-            out.resize(out.len() + before.saturating_sub(text.len()), b'0');
-            if !fraction.is_empty() {
-                out.push(b'.');
-                out.extend_from_slice(fraction);
-            }
+            out.extend_from_slice(&text[..before.min(16)]);
+            out.resize(out.len() + before.saturating_sub(16), b'0');
         }
         _ => {
             out.extend_from_slice(&b"0.000"[..2 + digits_before.unsigned_abs() as usize]);
-            out.extend_from_slice(text);
+            out.extend_from_slice(&text[..length]);
         }
     }
     true

@@ -14,7 +14,7 @@ const KEYS_MAX: usize = 64;
 /// Longest msgpack form of a key that is remembered.
 const KEY_BYTES: usize = 32;
 /// Longest text of one, with comma, quotes and colon.
-const TEXT_BYTES: usize = 64;
+const TEXT_BYTES: usize = 40;
 
 /// Writes records; one for each row of them.
 #[derive(Debug)]
@@ -76,11 +76,15 @@ impl JsonWriter {
         out: &mut Vec<u8>,
     ) -> Result<(), NoValue> {
         let before = *rest;
-        // Most values are short strings.
-        if let Some(0xa0..=0xbf) = before.first() {
-            let length = usize::from(before[0] & 31);
-            *rest = before.get(1 + length..).ok_or(NoValue)?;
-            put_text(&before[1..], length, self.options.unicode, out);
+        // Most values are strings.
+        let string = match *before {
+            [head @ 0xa0..=0xbf, ..] => Some((1, usize::from(head & 31))),
+            [0xd9, length, ..] => Some((2, usize::from(length))),
+            _ => None,
+        };
+        if let Some((header, length)) = string {
+            *rest = before.get(header + length..).ok_or(NoValue)?;
+            put_text(&before[header..], length, self.options.unicode, out);
             return Ok(());
         }
         match read_head(rest).ok_or(NoValue)? {

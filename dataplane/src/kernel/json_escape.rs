@@ -1,7 +1,7 @@
 //! Copies the front of a text that stands in JSON as it is: printable ASCII but for quote and backslash.
 //!
-//! JUSTIFICATION: nearly all text is such a front. Looking at 16 bytes and storing them in one step takes a third of
-//! the time of a search byte by byte and a copy (string of 30 bytes: 3 ns for 9).
+//! JUSTIFICATION: nearly all text is such a front. Looking at 16 bytes and storing them in one step instead of a
+//! search byte by byte and a copy takes a record of 12 strings and 300 bytes from 330 ns to 230.
 
 /// Bytes looked at in one step.
 const BLOCK: usize = 16;

@@ -15,12 +15,96 @@ const TEXT_BYTES: usize = 40;
 pub(super) struct Front {
     /// So many.
     steps: usize,
+    /// What follows, where it is one of the usual forms.
+    tail: Option<Tail>,
 }
+
+/// A second, digits of a fraction behind a point where there are such, and an end.
+#[derive(Clone, Copy, Debug)]
+struct Tail {
+    has_fraction: bool,
+    end: TailEnd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TailEnd {
+    Nothing,
+    Literal(u8),
+    Offset,
+}
+
+impl Tail {
+    fn of(rest: &[Step], after_fraction: Option<&[Step]>) -> Option<Tail> {
+        let (has_fraction, end) = match (rest, after_fraction) {
+            ([Step::Second, end @ ..], None) => (false, end),
+            ([Step::Second, Step::Literal(b'.'), Step::Resolve], Some(end)) => (true, end),
+            _ => return None,
+        };
+        let end = match end {
+            [Step::Resolve] => TailEnd::Nothing,
+            [Step::Literal(byte @ 1..), Step::Resolve] => TailEnd::Literal(*byte),
+            // Blanks before an offset are passed over in any case.
+            [Step::Offset, Step::Resolve] | [Step::Space, Step::Offset, Step::Resolve] => {
+                TailEnd::Offset
+            }
+            _ => return None,
+        };
+        Some(Tail { has_fraction, end })
+    }
+
+    /// Second, fraction and offset of what stands behind the front, written as usual; `None` where it is not.
+    #[inline]
+    fn read(self, text: &[u8]) -> Option<(i64, f64, i64)> {
+        let digit = |byte: u8| i64::from(byte - b'0');
+        let [tens @ b'0'..=b'5', ones @ b'0'..=b'9', rest @ ..] = text else { return None };
+        let second = digit(*tens) * 10 + digit(*ones);
+        let (mut rest, mut fraction) = (rest, 0.0);
+        if self.has_fraction {
+            let [b'.', digits @ ..] = rest else { return None };
+            let mut number = 0u32;
+            let mut count = 0;
+            while let Some(byte @ b'0'..=b'9') = digits.get(count)
+                && count < 9
+            {
+                number = number * 10 + u32::from(byte - b'0');
+                count += 1;
+            }
+            if count == 0 {
+                return None;
+            }
+            fraction = f64::from(number) / FRACTION_SCALES[count];
+            rest = &digits[count..];
+        }
+        let offset_secs = match (self.end, rest) {
+            (TailEnd::Nothing, _) => 0,
+            (TailEnd::Literal(byte), [first, ..]) if *first == byte => 0,
+            (TailEnd::Offset, [b'Z', ..]) => 0,
+            (TailEnd::Offset, [b' ', rest @ ..] | rest) => {
+                let [sign @ (b'+' | b'-'), digits @ ..] = rest else { return None };
+                let (hours, minutes) = match digits {
+                    [a, b, b':', c, d, ..] | [a, b, c, d, ..] => ([a, b], [c, d]),
+                    _ => return None,
+                };
+                if !hours.iter().chain(&minutes).all(|byte| byte.is_ascii_digit()) {
+                    return None;
+                }
+                let number = |[tens, ones]: [&u8; 2]| digit(*tens) * 10 + digit(*ones);
+                let ahead = number(hours) * 3600 + number(minutes) * 60;
+                if *sign == b'-' { -ahead } else { ahead }
+            }
+            _ => return None,
+        };
+        Some((second, fraction, offset_secs))
+    }
+}
+
+/// What the digits of a fraction are divided by.
+const FRACTION_SCALES: [f64; 10] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 
 impl Front {
     /// The steps before the second, where what they make of a text cannot depend on what follows: none of them looks
     /// beyond the mark that they end with.
-    pub(super) fn of(steps: &[Step]) -> Option<Front> {
+    pub(super) fn of(steps: &[Step], after_fraction: Option<&[Step]>) -> Option<Front> {
         let second = steps.iter().position(|step| *step == Step::Second)?;
         let (last, before) = steps[..second].split_last()?;
         let is_mark = matches!(last, Step::Literal(byte) if byte.is_ascii_punctuation());
@@ -50,7 +134,8 @@ impl Front {
             | Step::Offset
             | Step::Never => false,
         };
-        (is_mark && before.iter().all(is_bounded)).then_some(Front { steps: second })
+        let tail = Tail::of(&steps[second..], after_fraction);
+        (is_mark && before.iter().all(is_bounded)).then_some(Front { steps: second, tail })
     }
 }
 
@@ -72,6 +157,8 @@ struct KnownFront {
     reader: Reader<'static>,
     /// Days since 1970 of its date.
     days: i64,
+    /// Seconds since 1970 of the whole, where nothing that may follow changes its date.
+    settled_secs: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -132,6 +219,14 @@ impl TimeFormat {
             if let (Some(front), Some(known)) = (&self.front, &memo.front)
                 && let Some(rest) = text.strip_prefix(known.text.bytes())
             {
+                if let (Some(tail), Some(secs)) = (front.tail, known.settled_secs)
+                    && let Some((second, fraction, offset_secs)) = tail.read(rest)
+                {
+                    let utc_secs = secs + second;
+                    let time = ReadTime { utc_secs, offset_secs, fraction, is_whole: true };
+                    self.remember_whole(memo, text, time);
+                    return time;
+                }
                 let mut reader = known.reader.with_rest(until_zero(rest));
                 let time = self.read_rest(front, &mut reader);
                 let date = |time: &CivilTime| (time.year, time.month, time.day);
@@ -173,7 +268,10 @@ impl TimeFormat {
                 memo.front = Text::new(front_text).map(|text| {
                     let CivilTime { year, month, day, .. } = reader.time;
                     let days = days_from_civil(year, month, day);
-                    KnownFront { text, reader: reader.with_rest(&[]), days }
+                    let reader = reader.with_rest(&[]);
+                    let is_settled = reader.is_resolved() && reader.time.second == 0;
+                    let secs = days * 86_400 + reader.time.second_of_day();
+                    KnownFront { text, reader, days, settled_secs: is_settled.then_some(secs) }
                 });
                 self.read_rest(front, &mut reader)
             }

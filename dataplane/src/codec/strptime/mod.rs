@@ -130,7 +130,7 @@ impl TimeFormat {
         let first = if has_year { Vec::new() } else { vec![Step::Space] };
         let steps = program(before, first);
         let after_fraction = after.map(|after| program(after, Vec::new()));
-        let front = Front::of(&steps);
+        let front = Front::of(&steps, after_fraction.as_deref());
         (TimeFormat { id: next_id(), steps, front, after_fraction, has_year, has_zone }, unknown)
     }
 

@@ -52,6 +52,13 @@ impl<'a> Reader<'a> {
         self.has.year = true;
     }
 
+    /// Whether what is known so far says no other date than it does already.
+    pub(super) fn is_resolved(&self) -> bool {
+        let mut resolved = self.clone();
+        resolved.resolve();
+        resolved.time == self.time
+    }
+
     /// Forgets all but the date and the time.
     pub(super) fn forget(&mut self) {
         (self.century, self.short_year, self.has) = (None, None, Fields::default());

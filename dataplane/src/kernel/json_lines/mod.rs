@@ -5,9 +5,9 @@
 //! is anything else nothing is taken ([`Stop::Other`]): the plain encoder, which is its twin, reads it then.
 //!
 //! JUSTIFICATION of the raw reads and writes: one load of 32 bytes finds the end of a string and is stored as its
-//! copy. On objects of 13 keys and 327 bytes this takes some 95 ns where the plain encoder, a search for the
-//! newline and a copy take 330.
-//!
+//! copy. A line of 13 keys and 327 bytes costs half the instructions of the plain encoder behind a search for the
+//! newline (2,160 for 4,350, and 168 ns for 299 with the copy of the block), though its time is read as well.
+
 //! Why reads stay inside: [`WholeLines`] knows of a newline with [`MARGIN`] bytes behind it, every step stops at a
 //! newline, and none looks further than [`MARGIN`] bytes from its place.
 
@@ -269,9 +269,12 @@ mod tests {
     }
 
     proptest! {
+        // Lines are slow to make in a build without optimisation.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn a_line_is_what_the_plain_encoder_makes_of_it(
-            texts in prop::collection::vec(line(), 1..8), is_removed in any::<bool>(), room in 0usize..4000
+            texts in prop::collection::vec(line(), 1..5), is_removed in any::<bool>(), room in 0usize..4000
         ) {
             let mut block = texts.join(&b'\n');
             block.push(b'\n');

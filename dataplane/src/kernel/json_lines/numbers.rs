@@ -28,26 +28,35 @@ pub(super) unsafe fn digits(from: *const u8) -> (u64, usize) {
     (low.wrapping_add(high) >> 32, count)
 }
 
+/// Bytes behind the marker of a number of so many bits, and the marker.
+const FORMS: [(u8, u8); 65] = {
+    let mut forms = [(8, 0xcf); 65];
+    let mut bits = 0;
+    while bits <= 32 {
+        forms[bits] = match bits {
+            0..=7 => (0, 0),
+            8 => (1, 0xcc),
+            9..=16 => (2, 0xcd),
+            _ => (4, 0xce),
+        };
+        bits += 1;
+    }
+    forms
+};
+
+/// How many bytes a number takes cannot be foreseen, so nothing branches on it.
+///
 /// # Safety
 /// Nine bytes must be writable.
 #[inline(always)]
 pub(super) unsafe fn put_uint(number: u64, to: *mut u8) -> *mut u8 {
+    let (width, marker) = FORMS[64 - number.leading_zeros() as usize];
+    let bytes = number.wrapping_shl(64 - 8 * u32::from(width)).to_be_bytes();
     // SAFETY: as the caller promised.
     unsafe {
-        let (marker, width) = match number {
-            0..=0x7f => {
-                *to = number as u8;
-                return to.add(1);
-            }
-            0x80..=0xff => (0xcc, 1),
-            0x100..=0xffff => (0xcd, 2),
-            0x1_0000..=0xffff_ffff => (0xce, 4),
-            _ => (0xcf, 8),
-        };
-        *to = marker;
-        let bytes = (number << (64 - 8 * width)).to_be_bytes();
+        *to = if width == 0 { number as u8 } else { marker };
         to.add(1).cast::<[u8; 8]>().write_unaligned(bytes);
-        to.add(1 + width)
+        to.add(1 + usize::from(width))
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) unsafe fn put_line<H: Hooks>(
 unsafe fn skip_blanks(mut from: *const u8) -> *const u8 {
     // SAFETY: the loop ends at the newline.
     unsafe {
-        while matches!(*from, b' ' | b'\t' | b'\r') {
+        while *from <= b' ' && matches!(*from, b' ' | b'\t' | b'\r') {
             from = from.add(1);
         }
     }
@@ -283,9 +283,13 @@ impl<H: Hooks> Pass<'_, H> {
             let known = &mut self.memory.known;
             let index = match known.keys.get(known.next) {
                 Some(key) if is_key(key, block, rank) => known.next,
-                _ => match search(&known.keys, known.next + 1, block, rank) {
-                    Some(index) => index,
-                    None => return self.new_key(at, rank),
+                _ => match known.keys.get(known.next + 1) {
+                    // A key that not all records have is passed over.
+                    Some(key) if is_key(key, block, rank) => known.next + 1,
+                    _ => match search(&known.keys, known.next, block, rank) {
+                        Some(index) => index,
+                        None => return self.new_key(at, rank),
+                    },
                 },
             };
             known.next = index + 1;
@@ -366,12 +370,15 @@ impl<H: Hooks> Pass<'_, H> {
     unsafe fn word(&mut self, at: Places) -> Places {
         // SAFETY: as for all methods; four bytes from the place are inside the margin.
         unsafe {
-            let (length, byte) = match &at.from.cast::<[u8; 4]>().read_unaligned() {
-                b"true" => (4, 0xc3),
-                b"null" => (4, 0xc0),
-                b"fals" if *at.from.add(4) == b'e' => (5, 0xc2),
-                _ => return self.stop(Stop::Other),
-            };
+            let front = &at.from.cast::<[u8; 4]>().read_unaligned();
+            let (is_true, is_null) = (front == b"true", front == b"null");
+            let is_false = (front == b"fals") & (*at.from.add(4) == b'e');
+            if !(is_true | is_null | is_false) {
+                return self.stop(Stop::Other);
+            }
+            // Which of them it is cannot be foreseen, so nothing branches on it.
+            let length = 4 + usize::from(is_false);
+            let byte = 0xc0 + 3 * u8::from(is_true) + 2 * u8::from(is_false);
             *at.to = byte;
             Places { from: at.from.add(length), to: at.to.add(1) }
         }
@@ -497,14 +504,20 @@ impl<H: Hooks> Pass<'_, H> {
 
     /// Lets the caller put a scalar.
     #[cold]
+    #[target_feature(enable = "avx2,bmi1")]
     #[inline(never)]
     unsafe fn scalar(&mut self, at: Places) -> Places {
         // SAFETY: as for all methods: a newline follows, everything up to `to` was written, and the room is
         // that of `out`. Where `out` has moved nothing of it is used any more.
         unsafe {
+            let newline = _mm256_set1_epi8(b'\n' as i8);
             let mut length = 0;
-            while *at.from.add(length) != b'\n' {
-                length += 1;
+            loop {
+                let equal = _mm256_cmpeq_epi8(load(at.from.add(length)), newline);
+                match _mm256_movemask_epi8(equal) {
+                    0 => length += 32,
+                    mask => break length += mask.trailing_zeros() as usize,
+                }
             }
             if !self.has_room(at.to, length) {
                 return self.stop(Stop::Room);
