@@ -178,7 +178,7 @@ fn tail_to_null_allocates_nothing_per_line() {
 fn a_json_parser_allocates_nothing_per_line() {
     // Floats of many digits have a path of their own.
     let text = "{\"time\":\"2026-01-31T12:00:00.123Z\",\"level\":\"info\",\"n\":17,\"f\":0.1234567890123456789,\
-                \"nest\":{\"list\":[1,true,null],\"s\":\"q\"},\"message\":\"some text of a usual length\"}\n";
+                \"nest\":{\"list\":[1,true,null],\"s\":\"q\"},\"message\":\"some \\\"text\\\" of a us\\u00fcal length\"}\n";
     let folder = support::folder();
     let parser = "[PARSER]\n    name j\n    format json\n    time_key time\n    time_format %Y-%m-%dT%H:%M:%S.%L\n";
     let sections = &with_parsers(&folder, parser);
