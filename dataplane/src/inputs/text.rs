@@ -41,7 +41,7 @@ enum Form {
     /// `{"log": piece}`.
     Whole(LineTemplate),
     /// What a parser makes of it.
-    Parsed(PieceParser),
+    Parsed(Box<PieceParser>),
 }
 
 /// What a piece that is longer than a record may be does.
@@ -197,7 +197,7 @@ impl Text {
         parser: Option<PieceParser>,
     ) -> Text {
         let form = match parser {
-            Some(parser) => Form::Parsed(parser),
+            Some(parser) => Form::Parsed(Box::new(parser)),
             None => Form::Whole(LineTemplate::new(&[], None, b"log")),
         };
         let separator = memchr::memmem::Finder::new(separator).into_owned();
