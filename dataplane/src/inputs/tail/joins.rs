@@ -21,6 +21,11 @@ pub(super) fn by_first_line(
     problems: &mut Problems,
 ) -> Option<Option<Multiline>> {
     if !settings.multiline {
+        let mut keys = section.properties.iter();
+        if let Some(property) = keys.find(|property| is_parser(&property.key)) {
+            let message = format!("`{}` has no effect without `multiline on`", property.key);
+            problems.push(Problem::warning(property.key_span, message));
+        }
         return Some(None);
     }
     let first = context.parsers.of_key(section, "parser_firstline", problems)?;
@@ -35,6 +40,11 @@ pub(super) fn by_first_line(
     let wait = settings.multiline_flush.0.max(FLUSH_TIMEOUT_MIN);
     let multiline = Multiline::by_first_line(first, others, &settings.key, wait, context.multiline);
     Some(Some(multiline))
+}
+
+/// Whether a key is `parser_firstline`, `parser_1`...
+fn is_parser(key: &str) -> bool {
+    key.get(..7).is_some_and(|front| front.eq_ignore_ascii_case("parser_"))
 }
 
 /// The parsers that `parser_1`, `parser_2`... name, by number.

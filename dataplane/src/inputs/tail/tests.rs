@@ -512,7 +512,7 @@ fn the_process_ends_when_all_shards_have_read_everything() {
 
 #[test]
 fn settings_that_cannot_work_are_refused_with_their_reason() {
-    let table: [(&[(&str, &str)], &str); 6] = [
+    let table: [(&[(&str, &str)], &str); 7] = [
         (&[], "`INPUT` needs `path`"),
         (&[("path", "/x"), ("parser", "json")], "`parser`: no parser is named `json`"),
         (&[("path", "/x"), ("rotate_wait", "0")], "`rotate_wait` must be more than 0"),
@@ -520,7 +520,8 @@ fn settings_that_cannot_work_are_refused_with_their_reason() {
             &[("path", "/x"), ("buffer_chunk_size", "64k")],
             "`buffer_chunk_size` (64000) is larger than `buffer_max_size` (32768): raise the latter",
         ),
-        (&[("path", "/x"), ("parser_1", "a")], "`parser_1` is not supported yet: remove it"),
+        (&[("path", "/x"), ("parser_1", "a")], "`parser_1` has no effect without `multiline on`"),
+        (&[("path", "/x"), ("docker_mode", "on")], "`docker_mode` is not supported yet: remove it"),
         (&[("path", "/x"), ("tag_regex", "(")], "`tag_regex` is no regular expression"),
     ];
     for (keys, expected) in table {
