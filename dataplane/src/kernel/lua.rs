@@ -392,7 +392,8 @@ mod tests {
     }
 
     fn float(number: f64) -> Plain {
-        let is_whole = number.fract() == 0.0 && number.abs() < 9e18;
+        let is_whole =
+            number.fract() == 0.0 && (i64::MIN as f64..-(i64::MIN as f64)).contains(&number);
         if is_whole { Plain::Int(number as i64) } else { Plain::Float(number) }
     }
 

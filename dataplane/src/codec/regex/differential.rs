@@ -14,7 +14,7 @@ use super::oniguruma::{Engine, as_utf8};
 use super::program::Program;
 use super::syntax::{self, Flags, Tree};
 use super::trial::{Samples, agrees_on};
-use super::{Regex, Tier, literal, program};
+use super::{Found, Regex, Tier, literal, program};
 
 /// The program of an expression, and what it is measured by.
 struct Pair {
@@ -58,7 +58,8 @@ impl Pair {
             Outcome::Nothing => Some(None),
             Outcome::Exhausted => None,
         };
-        starts.is_none_or(|start| start == self.engine.match_start(text))
+        let is_cut_off = || self.engine.search(text, None) == Found::CutOff;
+        starts.is_none_or(|start| start == self.engine.match_start(text) || is_cut_off())
             && agrees_on(&self.program, &self.engine, text, memory, region)
     }
 }

@@ -395,7 +395,11 @@ impl<'a> Run<'a> {
             if floor >= end {
                 return None;
             }
-            floor += width(self.text[floor]);
+            floor += 1;
+            // A byte that is no UTF-8 says nothing true of its length.
+            while floor < end && is_continuation(self.text[floor]) {
+                floor += 1;
+            }
         }
         Some(floor)
     }
