@@ -26,6 +26,12 @@ impl FieldKey {
         FieldKey { padded: padded.into(), length: encoded.len() }
     }
 
+    /// Room that [`put_text_field`] asks for with a value so long; a number or a boolean needs less.
+    #[inline]
+    pub fn room_bytes(&self, value_bytes: usize) -> usize {
+        self.padded.len() + STR_HEADER_MAX + value_bytes + 2 * OVERCOPY
+    }
+
     /// The key.
     pub fn encoded(&self) -> &[u8] {
         &self.padded[..self.length]
@@ -44,7 +50,7 @@ pub fn put_text_field(
     (start, end): (usize, usize),
 ) {
     let value = &text[start..end];
-    out.reserve(key.padded.len() + STR_HEADER_MAX + value.len() + 2 * OVERCOPY);
+    out.reserve(key.room_bytes(value.len()));
     let at = out.len();
     // SAFETY: the capacity reserved holds the padded key, or the key and the longest header, and behind them the
     // value rounded up. The padded key is readable in whole registers; of the text so much is read only where it

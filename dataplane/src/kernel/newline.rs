@@ -68,7 +68,9 @@ impl LineTemplate {
     /// Appends what an event bears besides the line, leading keys and offset, and returns how many keys that is.
     pub fn append_others(&self, offset: u64, out: &mut Vec<u8>) -> usize {
         let (leading, count) = &self.leading;
-        out.extend_from_slice(leading);
+        if *count > 0 {
+            out.extend_from_slice(leading);
+        }
         let Some(key) = &self.offset_key else { return *count };
         out.extend_from_slice(key);
         put_uint(out, offset);

@@ -12,6 +12,8 @@ pub struct ByteSet {
     rows: [u8; 16],
     /// By the high half: its bit in a row. Above 7 a row gives 0, which equals the entry where such bytes are members.
     bits: [u8; 16],
+    /// The byte that alone is no member, as between delimiters: one comparison is then enough.
+    delimiter: Option<u8>,
 }
 
 const BITS: [u8; 16] =
@@ -20,7 +22,8 @@ const BITS: [u8; 16] =
 impl ByteSet {
     /// The ASCII bytes whose bits are set, and the others where `has_high`.
     pub fn new(ascii: u128, has_high: bool) -> ByteSet {
-        let mut set = ByteSet { rows: [0; 16], bits: BITS };
+        let delimiter = (has_high && ascii.count_zeros() == 1).then(|| ascii.trailing_ones() as u8);
+        let mut set = ByteSet { rows: [0; 16], bits: BITS, delimiter };
         for byte in (0..128u8).filter(|byte| ascii >> byte & 1 == 1) {
             set.rows[usize::from(byte & 15)] |= 1 << (byte >> 4);
         }
@@ -121,12 +124,17 @@ unsafe fn members(block: *const u8, set: &ByteSet) -> u32 {
         _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_shuffle_epi8,
         _mm256_srli_epi16,
     };
-    // SAFETY: each table has 16 bytes; the caller vouches for the block.
-    let (rows, bits, bytes) = unsafe {
+    // SAFETY: the caller vouches for the block.
+    let bytes = unsafe { _mm256_loadu_si256(block.cast()) };
+    if let Some(delimiter) = set.delimiter {
+        let equal = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(delimiter as i8));
+        return !_mm256_movemask_epi8(equal) as u32;
+    }
+    // SAFETY: each table has 16 bytes.
+    let (rows, bits) = unsafe {
         (
             _mm256_broadcastsi128_si256(_mm_loadu_si128(set.rows.as_ptr().cast())),
             _mm256_broadcastsi128_si256(_mm_loadu_si128(set.bits.as_ptr().cast())),
-            _mm256_loadu_si256(block.cast()),
         )
     };
     // The shuffle gives 0 for bytes from 0x80 on.
@@ -197,11 +205,13 @@ mod tests {
     use super::*;
 
     fn set() -> impl Strategy<Value = ByteSet> {
-        (any::<u128>(), any::<u128>(), any::<bool>(), any::<bool>()).prop_map(
+        let any_set = (any::<u128>(), any::<u128>(), any::<bool>(), any::<bool>()).prop_map(
             |(some, more, is_wide, has_high)| {
                 ByteSet::new(if is_wide { some | more } else { some & more }, has_high)
             },
-        )
+        );
+        let all_but_one = (0u32..128).prop_map(|byte| ByteSet::new(!(1 << byte), true));
+        prop_oneof![any_set, all_but_one]
     }
 
     proptest! {

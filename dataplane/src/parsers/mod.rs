@@ -22,7 +22,7 @@ use crate::parsers::decode::{Decoders, one_object};
 use crate::parsers::regex::RegexFormat;
 use crate::parsers::time::{NoTime, TimeRule};
 use crate::parsers::types::Types;
-use crate::plugin::parser::{Parsed, ParsedLine, Parser, ParserScratch};
+use crate::plugin::parser::{BodyRoom, Parsed, ParsedLine, Parser, ParserScratch};
 
 pub use settings::compile;
 
@@ -81,6 +81,13 @@ impl Parser for SectionParser {
             self.decoders.apply(out, body, scratch);
         }
         parsed
+    }
+
+    fn body_room(&self) -> Option<BodyRoom> {
+        match &self.format {
+            Format::Regex(format) if self.decoders.is_empty() => Some(format.body_room()),
+            _ => None,
+        }
     }
 
     fn parse_line(

@@ -6,7 +6,10 @@ use crate::event::time::EventTime;
 use crate::kernel::fields::{FieldKey, put_text_field};
 use crate::parsers::time::TimeRule;
 use crate::parsers::types::{Type, Types, put_typed};
-use crate::plugin::parser::{Parsed, ParserScratch};
+use crate::plugin::parser::{BodyRoom, Parsed, ParserScratch};
+
+/// The longest header of a map.
+const MAP_HEADER_MAX: usize = 5;
 
 /// What becomes of groups that match nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,15 @@ impl RegexFormat {
                 kind: types.of(name),
                 is_time: time.is_some_and(|rule| rule.key == name),
             }));
+        }
+    }
+
+    /// Groups may lie within each other, so each may be the whole text.
+    pub(super) fn body_room(&self) -> BodyRoom {
+        let fields = self.fields.iter().map(|field| field.key.room_bytes(0));
+        BodyRoom {
+            fixed_bytes: MAP_HEADER_MAX + fields.sum::<usize>(),
+            bytes_per_byte: self.fields.len(),
         }
     }
 

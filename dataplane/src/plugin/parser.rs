@@ -22,6 +22,11 @@ pub trait Parser: Send + Sync + fmt::Debug {
         out: &mut Vec<u8>,
     ) -> Parsed;
 
+    /// The room that [`parse`](Parser::parse) needs at most; `None` where the length of a text does not say it.
+    fn body_room(&self) -> Option<BodyRoom> {
+        None
+    }
+
     /// Appends the body that the line at `at` makes, as far as `out` has capacity, without a search for its end.
     /// Only formats that show where a line ends can; a line they do not take is for [`parse`](Parser::parse).
     fn parse_line(
@@ -33,6 +38,23 @@ pub trait Parser: Send + Sync + fmt::Debug {
         _out: &mut Vec<u8>,
     ) -> Result<ParsedLine, Stop> {
         Err(Stop::Other)
+    }
+}
+
+/// Room for the body that a parser makes of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyRoom {
+    /// Bytes for any text.
+    pub fixed_bytes: usize,
+    /// Bytes for each byte of the text.
+    pub bytes_per_byte: usize,
+}
+
+impl BodyRoom {
+    /// Bytes for a text of this length.
+    #[inline]
+    pub fn bytes(&self, text_bytes: usize) -> usize {
+        self.fixed_bytes + self.bytes_per_byte * text_bytes
     }
 }
 

@@ -272,13 +272,19 @@ impl<'a> Run<'a> {
                 let end = self.run_end(at, set, max);
                 self.has_enough(at, end, set, min).then_some(end)
             }
-            Op::Greedy { set, min, max, .. } => {
+            Op::Greedy { set, follow, min, max } => {
                 let end = self.run_end(at, set, max);
                 let floor = self.floor(at, end, set, min)?;
-                if end > floor {
-                    self.push(index, end, floor);
+                // Where what follows cannot begin, there is no need to try it.
+                let ways = &self.program.branches[usize::from(follow)].ways;
+                let place = match ways[self.next_byte(end)] {
+                    0 => self.give_back(follow, end, floor)?,
+                    _ => end,
+                };
+                if place > floor {
+                    self.push(index, place, floor);
                 }
-                Some(end)
+                Some(place)
             }
             Op::Lazy { set, skip, min, max } => {
                 // The end of the run, where its length is bounded; else it is found on the way.

@@ -8,7 +8,7 @@ use crate::event::time::EventTime;
 use crate::kernel::json_lines::{Stop, WholeLines};
 use crate::kernel::newline::{EmptyLines, LineTemplate};
 use crate::plugin::input::{EventSink, Flow, OpenBatch, Unparsed};
-use crate::plugin::parser::{Parsed, Parser, ParserScratch};
+use crate::plugin::parser::{BodyRoom, Parsed, Parser, ParserScratch};
 
 /// Room asked for at once in the sink.
 const ROOM_BYTES: usize = 256 * 1024;
@@ -16,6 +16,8 @@ const ROOM_BYTES: usize = 256 * 1024;
 /// The parser of an instance on one shard, and its memory.
 pub(super) struct LineParser {
     parser: Arc<dyn Parser>,
+    /// Room that a body needs, where the length of the line says it.
+    room: Option<BodyRoom>,
     scratch: ParserScratch,
     /// The event of one line.
     event: Vec<u8>,
@@ -33,8 +35,8 @@ pub(super) struct LinePlace<'a> {
 
 impl LineParser {
     pub(super) fn new(parser: Arc<dyn Parser>) -> LineParser {
-        let scratch = ParserScratch::default();
-        LineParser { parser, scratch, event: Vec::new(), unparsed: [0; 2] }
+        let (room, scratch) = (parser.body_room(), ParserScratch::default());
+        LineParser { parser, room, scratch, event: Vec::new(), unparsed: [0; 2] }
     }
 
     /// Appends the events of whole lines until the sink is full. Returns the bytes taken.
@@ -54,7 +56,10 @@ impl LineParser {
             let left = lines.len() - at;
             let likely = (left + left / 4).max((left * 4).min(4096)).min(ROOM_BYTES);
             let batch = sink.open(place.tag, likely.max(wanted));
-            let filled = self.fill(&whole, at, place, stamp, batch);
+            let filled = match self.room {
+                Some(room) => self.fill_lines(room, &lines[at..], (at, place), stamp, batch),
+                None => self.fill(&whole, at, place, stamp, batch),
+            };
             wanted = filled.wanted;
             at = filled.next;
             flow = sink.commit(filled.record_count);
@@ -90,18 +95,60 @@ impl LineParser {
                         filled.next = at + end + 1;
                         continue;
                     }
-                    let unparsed = self.encode(line, place.template, offset, *stamp);
-                    if batch.out.len() + self.event.len() > limit {
-                        filled.wanted = self.event.len();
+                    let mut event = std::mem::take(&mut self.event);
+                    event.clear();
+                    let unparsed = self.unparsed;
+                    self.encode(line, place.template, offset, *stamp, &mut event);
+                    let fits = batch.out.len() + event.len() <= limit;
+                    if fits {
+                        batch.out.extend_from_slice(&event);
+                    } else {
+                        // It is encoded again, and counted then.
+                        self.unparsed = unparsed;
+                        filled.wanted = event.len();
+                    }
+                    self.event = event;
+                    if !fits {
                         break;
                     }
-                    batch.out.extend_from_slice(&self.event);
-                    self.count(unparsed);
                     filled.next = at + end + 1;
                 }
             }
             filled.record_count += 1;
             *stamp = super::file::later(*stamp, 1);
+        }
+        filled
+    }
+
+    /// As `fill`, for a parser whose bodies have a known bound: each event is made where it stays. `lines` begin at
+    /// `start` of the block.
+    fn fill_lines(
+        &mut self,
+        room: BodyRoom,
+        lines: &[u8],
+        (start, place): (usize, &LinePlace<'_>),
+        stamp: &mut EventTime,
+        batch: OpenBatch<'_>,
+    ) -> Filled {
+        let limit = batch.bytes.len() + batch.room_bytes;
+        let mut filled = Filled { next: start, record_count: 0, wanted: 0 };
+        let mut at = 0;
+        for newline in memchr::memchr_iter(b'\n', lines) {
+            let line = &lines[at..newline];
+            let is_skipped = place.empty_lines == EmptyLines::Skip && matches!(line, b"" | b"\r");
+            if !is_skipped {
+                let likely = room.bytes(line.len()) + place.template.event_bytes_max(line.len());
+                if batch.bytes.len() + likely > limit {
+                    filled.wanted = likely;
+                    break;
+                }
+                let offset = place.offset + filled.next as u64;
+                self.encode(line, place.template, offset, *stamp, batch.bytes);
+                filled.record_count += 1;
+                *stamp = super::file::later(*stamp, 1);
+            }
+            at = newline + 1;
+            filled.next = start + at;
         }
         filled
     }
@@ -135,29 +182,26 @@ impl LineParser {
         Err(stop)
     }
 
-    /// Makes the event of one line.
+    /// Appends the event of one line, and counts it if it is not parsed.
     fn encode(
         &mut self,
         line: &[u8],
         template: &LineTemplate,
         offset: u64,
         now: EventTime,
-    ) -> Option<Unparsed> {
-        let out = &mut self.event;
-        out.clear();
+        out: &mut Vec<u8>,
+    ) {
+        let start = out.len();
         event_header(out, now);
         let text = line.strip_suffix(b"\r").unwrap_or(line);
         let why = match self.parser.parse(text, now, &mut self.scratch, out) {
-            Parsed::Body { time, .. } => {
-                finish_event(out, 0, time, template, offset);
-                return None;
-            }
+            Parsed::Body { time, .. } => return finish_event(out, start, time, template, offset),
             Parsed::Unparsed => Unparsed::OtherForm,
             Parsed::CutOff => Unparsed::CutOff,
         };
-        out.clear();
+        self.unparsed[why as usize] += 1;
+        out.truncate(start);
         template.append(line, offset, now, out);
-        Some(why)
     }
 
     /// Makes the event of a line that is handed on alone.
@@ -168,8 +212,10 @@ impl LineParser {
         offset: u64,
         now: EventTime,
     ) {
-        let unparsed = self.encode(line, template, offset, now);
-        self.count(unparsed);
+        let mut event = std::mem::take(&mut self.event);
+        event.clear();
+        self.encode(line, template, offset, now, &mut event);
+        self.event = event;
     }
 
     /// Hands it to the sink.
@@ -177,12 +223,6 @@ impl LineParser {
         self.tell_unparsed(sink);
         sink.open(tag, self.event.len()).bytes.extend_from_slice(&self.event);
         sink.commit(1)
-    }
-
-    fn count(&mut self, unparsed: Option<Unparsed>) {
-        if let Some(why) = unparsed {
-            self.unparsed[why as usize] += 1;
-        }
     }
 
     fn tell_unparsed(&mut self, sink: &mut dyn EventSink) {
