@@ -248,16 +248,21 @@ fn is_private(letter: char) -> bool {
 /// Doubles above this are rounded up, and out of range, by 16 digits.
 const ROUNDED_MAX: f64 = 1.797_693_134_862_315e308;
 
-/// Whether a value has so many levels at most; keys that are no text have fewer.
+/// Whether a value has so many levels at most; keys that are no text have fewer. Of repeated texts only the last is
+/// written.
 fn fits_json(value: &Value, levels: usize) -> bool {
     let is_text = |key: &Value| matches!(key, Value::String(_) | Value::Binary(_));
     match value {
         Value::Array(items) => levels > 0 && items.iter().all(|item| fits_json(item, levels - 1)),
         Value::Map(entries) => {
+            let is_repeated = |key: &Value, behind: &[(Value, Value)]| {
+                matches!(key, Value::String(_)) && behind.iter().any(|(other, _)| other == key)
+            };
             levels > 0
-                && entries.iter().all(|(key, value)| {
-                    (is_text(key) || fits_json(key, (levels - 1) / KEY_LEVELS_SHARE))
-                        && fits_json(value, levels - 1)
+                && entries.iter().enumerate().all(|(index, (key, value))| {
+                    is_repeated(key, &entries[index + 1..])
+                        || ((is_text(key) || fits_json(key, (levels - 1) / KEY_LEVELS_SHARE))
+                            && fits_json(value, levels - 1))
                 })
         }
         _ => true,
