@@ -255,9 +255,6 @@ fn fits_json(value: &Value, levels: usize) -> bool {
     match value {
         Value::Array(items) => levels > 0 && items.iter().all(|item| fits_json(item, levels - 1)),
         Value::Map(entries) => {
-            let is_repeated = |key: &Value, behind: &[(Value, Value)]| {
-                matches!(key, Value::String(_)) && behind.iter().any(|(other, _)| other == key)
-            };
             levels > 0
                 && entries.iter().enumerate().all(|(index, (key, value))| {
                     is_repeated(key, &entries[index + 1..])
@@ -267,6 +264,11 @@ fn fits_json(value: &Value, levels: usize) -> bool {
         }
         _ => true,
     }
+}
+
+/// Whether a text is a key again in the entries behind it.
+fn is_repeated(key: &Value, behind: &[(Value, Value)]) -> bool {
+    matches!(key, Value::String(_)) && behind.iter().any(|(other, _)| other == key)
 }
 
 /// Whether JSON can say a value.
@@ -325,7 +327,11 @@ fn as_json(value: &Value, bytes: &[u8], options: JsonOptions) -> serde_json::Val
         }
         Value::Map(entries) => {
             let mut map = serde_json::Map::new();
-            for ((key, value), (key_bytes, bytes)) in entries.iter().zip(map_entries(bytes)) {
+            let all = entries.iter().zip(map_entries(bytes)).enumerate();
+            for (index, ((key, value), (key_bytes, bytes))) in all {
+                if is_repeated(key, &entries[index + 1..]) {
+                    continue;
+                }
                 let key = match key {
                     Value::String(text) => text_of(text.as_bytes(), options.unicode),
                     Value::Binary(bytes) => text_of(bytes, options.unicode),
